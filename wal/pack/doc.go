@@ -1,0 +1,23 @@
+// Package pack is the one container walback stores pages in: versions of pages
+// of one or many transactions, sorted, grouped, compressed and indexed, so that
+// any page as of any of those transactions is found by reading the end of the
+// object and one group.
+//
+// Terms: a version is one page as one transaction left it, with the key
+// (page number, transaction). A group is a run of versions compressed as one
+// block, about 64 KiB of pages. A block is any piece of the object that is
+// sealed and opened as a whole: a group, an index block, the transaction table,
+// the root.
+//
+//	+--------+---------+-----+---------+---------+-----+---------+------+------+---------+
+//	| header | group 0 | ... | group n | index 0 | ... | index m | txns | root | trailer |
+//	+--------+---------+-----+---------+---------+-----+---------+------+------+---------+
+//	   16 B                                                                       32 B
+//
+// Versions ascend by (page number, transaction) through the whole object, so
+// versions of one page lie next to each other and an image is simply a pack in
+// which every page occurs once. The index lists the exact keys of every group;
+// the root lists the index blocks; the trailer says where the root is.
+//
+// docs/format.md has every byte.
+package pack
