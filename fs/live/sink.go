@@ -1,27 +1,24 @@
 package live
 
-import (
-	"iter"
-
-	"github.com/walback/walback/wal"
-)
+import "github.com/walback/walback/wal"
 
 // Sink takes what is captured of one database and keeps it until it is stored.
 // Its methods are called one at a time. Nothing in it waits for the network,
 // and an error never reaches the application: it ends the capture of the
 // generation, and a new one is begun.
 type Sink interface {
-	// Resume returns where capture stood after the last saved transaction, and
-	// false when there is no generation to go on with.
+	// Resume returns where capture stood after the last transaction that is
+	// kept, and false when there is no generation to go on with.
 	Resume() (wal.Mark, bool)
 
-	// Begin starts a new generation from a whole image of the database and
-	// returns when it is kept on local disk. It may take as long as reading the
+	// Begin starts a new generation from an image of the database and returns
+	// when it is kept on local disk. It may take as long as reading the
 	// database does.
-	Begin(base Base) error
+	Begin(base wal.Base) error
 
 	// Append adds a committed transaction; its ID follows the last one's. It
-	// returns at once. The pages stay where they are until Save.
+	// returns at once. The pages stay where they are until Save or until the
+	// sink has read them.
 	Append(txn *wal.Txn)
 
 	// Save copies every appended transaction that still lies in the log to
@@ -31,22 +28,4 @@ type Sink interface {
 
 	// Close saves, and lets go of the database; shipping goes on.
 	Close() error
-}
-
-// Base is the image a generation begins with.
-type Base struct {
-	// Mark is of the transaction that the image counts as (ID 1 in a generation
-	// without a parent) and the log position behind it.
-	Mark wal.Mark
-	// Fuzzy images were read while the database was being written; the next
-	// appended transaction holds every page that may have changed meanwhile.
-	Fuzzy bool
-	// Pages yields each page once, ascending. The slice is valid until the next.
-	Pages iter.Seq2[Page, error]
-}
-
-// Page is one page of an image.
-type Page struct {
-	Pgno wal.Pgno
-	Data []byte
 }
