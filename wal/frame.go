@@ -1,0 +1,7 @@
+package wal
+
+// Sizes in bytes (SQLite file format §4.1).
+const (
+	HeaderSize      = 32
+	FrameHeaderSize = 24
+)
