@@ -1,0 +1,94 @@
+package live
+
+// A watcher is told what the application does to files that may belong to a
+// database, and is waited for where it has to be first. Paths are
+// slash-separated and relative to the root of the mount. Every method may be
+// called concurrently, never with a lock of the tree held, and none can fail
+// the application's operation.
+//
+// Operations by name (unlink, rename, truncate(2)) go through the watcher.
+// Operations on an open file go through its watch, so that a write costs no
+// lookup.
+type watcher interface {
+	// Opened tells that the application has opened or created the regular file
+	// path, before it gets to use it; flags are those of open(2). It returns who
+	// watches this handle, or nil when nobody cares about any operation on it,
+	// now or later: a file that is no database yet may become one while it is
+	// open. It is not called for files named *-shm, nor for files without a name
+	// (O_TMPFILE). Several handles may share one watch.
+	Opened(path string, flags int) watch
+
+	// Gate is called before op is done to the name path and returns when that
+	// is safe. A rename calls it for both names in ascending order, also when
+	// they are directories, which may hold databases.
+	Gate(path string, op gateOp)
+
+	// Done follows every Gate, from the same goroutine, when op was done or has
+	// failed. A rename calls it for both names in descending order.
+	Done(path string, op gateOp)
+}
+
+// A watch is one open file as the watcher sees it. It outlives the name it was
+// opened under: after an unlink or a rename over it, its operations are still
+// those of the file that was opened.
+type watch interface {
+	// Gate is called before op is done to the file and returns when that is safe.
+	Gate(op gateOp)
+	// Done follows every Gate, from the same goroutine, when op was done or has
+	// failed, and behind Written.
+	Done(op gateOp)
+	// Written follows every successful write to the file: p is what is now
+	// at off (bytes). It is valid only during the call.
+	Written(off int64, p []byte)
+	// Released is called once for each Opened that returned the watch, when that
+	// handle is closed. No call of that handle comes after it. It does not come
+	// for handles that were still open when the daemon was forced off the mount.
+	Released()
+}
+
+// gateOp is an operation that may take away what the watcher has not seen yet.
+type gateOp uint8
+
+const (
+	// opTruncate sets the size: ftruncate, truncate, O_TRUNC of open and create.
+	opTruncate gateOp = iota + 1
+	// opUnlink removes a name.
+	opUnlink
+	// opRename gives a file or directory another name; both names are gated.
+	opRename
+	// opLink adds a name; the new one is gated.
+	opLink
+	// opLogRestart is a write to a *-wal that begins within its header.
+	opLogRestart
+	// opJournal is a write at the beginning of a *-journal: its header, or the
+	// zeros that commit in PERSIST mode.
+	opJournal
+	// opWrite is a write to a file that is neither a log nor a journal, so maybe
+	// a database.
+	opWrite
+	// opChange changes the content of any file in a way that Written does not
+	// tell: fallocate, copy_file_range.
+	opChange
+)
+
+func (op gateOp) String() string {
+	switch op {
+	case opTruncate:
+		return "truncate"
+	case opUnlink:
+		return "unlink"
+	case opRename:
+		return "rename"
+	case opLink:
+		return "link"
+	case opLogRestart:
+		return "log restart"
+	case opJournal:
+		return "journal header"
+	case opWrite:
+		return "write"
+	case opChange:
+		return "change"
+	}
+	return "unknown operation"
+}
