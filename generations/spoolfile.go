@@ -1,0 +1,112 @@
+package generations
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// newWriterName returns sixteen random hex digits.
+func newWriterName() string {
+	var b [8]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}
+
+// spoolFile is a file being written in the spool. Either keep or drop ends it.
+type spoolFile struct {
+	*os.File
+	spool *Spool
+}
+
+// create begins a file.
+func (s *Spool) create() (*spoolFile, error) {
+	f, err := os.CreateTemp(s.tmpDir(), "")
+	if err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	return &spoolFile{f, s}, nil
+}
+
+// keep makes the file the object with the given key.
+func (f *spoolFile) keep(key string) error {
+	err := f.Close()
+	if err == nil {
+		err = f.spool.rename(f.Name(), f.spool.objectPath(key))
+	}
+	if err != nil {
+		os.Remove(f.Name()) // the first error is the one to tell
+		return fmt.Errorf("spool: %w", err)
+	}
+	return nil
+}
+
+// drop throws the file away.
+func (f *spoolFile) drop() error {
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// rename moves a finished file to path, whose directories may come and go
+// meanwhile: remove takes empty ones away.
+func (s *Spool) rename(from, path string) error {
+	for {
+		err := os.Rename(from, path)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if _, gone := os.Lstat(from); gone != nil {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+}
+
+// writeFile puts b into the file at path, replacing it whole.
+func (s *Spool) writeFile(path string, b []byte) error {
+	f, err := s.create()
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(b); err != nil {
+		f.drop() // the first error is the one to tell
+		return err
+	}
+	err = f.Close()
+	if err == nil {
+		err = s.rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}
+
+// put stores b as the object with the given key.
+func (s *Spool) put(key string, b []byte) error {
+	if err := s.writeFile(s.objectPath(key), b); err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	return nil
+}
+
+// remove removes an object, and directories that are empty without it. An
+// object that is not there is no error.
+func (s *Spool) remove(key string) error {
+	path := s.objectPath(key)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("spool: %w", err)
+	}
+	for dir := filepath.Dir(path); dir != s.objectsDir(); dir = filepath.Dir(dir) {
+		if err := syscall.Rmdir(dir); err != nil && err != syscall.ENOENT {
+			break // not empty: something is still in it
+		}
+	}
+	return nil
+}
