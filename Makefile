@@ -1,0 +1,63 @@
+# Everything here does its own set-up: on a bare Debian with Go and make,
+# `make demo` and `make test` install what is missing and run.
+
+SHELL := bash
+GO    ?= $(shell command -v go || echo /usr/local/go/bin/go)
+BIN   := $(CURDIR)/bin
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
+
+FUZZTIME    ?= 10s
+TESTTIMEOUT ?= 8m
+TESTFLAGS   ?=
+PKG         ?= ./...
+
+.PHONY: help build demo test lint bench fuzz clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/walback, which needs no C compiler
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/walback ./cmd/walback
+
+demo: ## tell the whole story with a local store, in under a minute
+	@.ci/need fuse3 sqlite3 iso-codes
+	@$(MAKE) --no-print-directory build
+	@cmd/walback/demo.sh $(BIN)/walback
+
+test: ## lint, then every test under the race detector, then a summary
+	@.ci/need ca-certificates fossil fuse3 gcc libc6-dev sqlite3
+	@$(MAKE) --no-print-directory lint $(BIN)/versitygw build
+	@set -o pipefail; WALBACK_REQUIRE_TOOLS=1 CGO_ENABLED=1 \
+		$(GO) test -race -timeout $(TESTTIMEOUT) -json $(TESTFLAGS) $(PKG) | $(GO) run .ci/summary.go
+
+lint: $(BIN)/staticcheck ## gofmt, go vet and staticcheck
+	@echo "lint: gofmt, vet, staticcheck"
+	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$(git ls-files '*.go')); \
+		if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
+	@$(GO) vet ./...
+	@$(BIN)/staticcheck ./...
+
+bench: ## run the benchmarks
+	@.ci/need fuse3 gcc libc6-dev sqlite3
+	CGO_ENABLED=1 $(GO) test -run '^$$' -bench . -benchmem $(PKG)
+
+fuzz: ## run every fuzz target for FUZZTIME (10s)
+	@set -e; for pkg in $$($(GO) list $(PKG)); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "fuzz: $$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+clean: ## remove bin
+	rm -rf $(BIN)
+
+$(BIN)/staticcheck: Makefile
+	@echo "installing $(STATICCHECK)"
+	@GOBIN=$(BIN) $(GO) install $(STATICCHECK) && touch $@
+
+$(BIN)/versitygw: Makefile
+	@echo "installing $(VERSITYGW)"
+	@GOBIN=$(BIN) CGO_ENABLED=0 $(GO) install $(VERSITYGW) && touch $@
