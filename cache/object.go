@@ -1,0 +1,202 @@
+package cache
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+)
+
+// object is an io.ReaderAt over an object of the store that answers from the
+// chunks kept and fetches the others. It is safe for concurrent use.
+type object struct {
+	cache *Cache
+	key   string
+	size  int64 // bytes
+	id    objectID
+	// distrusted counts those who found damage and want nothing that is kept.
+	distrusted atomic.Int32
+
+	mu sync.Mutex
+	// fetching holds, by chunk number, the fetch that brings it. Nobody else
+	// fetches a chunk that is in here.
+	fetching map[int64]*fetch
+	scans    scans
+}
+
+var _ io.ReaderAt = (*object)(nil)
+
+func (c *Cache) object(key string, size int64) *object {
+	return &object{
+		cache:    c,
+		key:      key,
+		size:     size,
+		id:       newObjectID(c.store.String(), key, size),
+		fetching: make(map[int64]*fetch),
+	}
+}
+
+// piece is the part of a read that lies in one chunk.
+type piece struct {
+	p     []byte
+	off   int64
+	fetch *fetch // brings it
+}
+
+// ReadAt returns the bytes kept or fetched, else the store's error, wrapped. A
+// store that gives fewer bytes than the object has is an error, not io.EOF.
+func (o *object) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("reading %s: negative offset %d", o.key, off)
+	}
+	n := int(max(0, min(int64(len(p)), o.size-off)))
+	if err := o.read(p[:n], off); err != nil {
+		return 0, err
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (o *object) read(p []byte, off int64) error {
+	pieces := o.readKept(p, off)
+	o.mu.Lock()
+	mine := o.claim(pieces)
+	ahead := o.scans.note(off, int64(len(p)), len(pieces) > 0)
+	o.mu.Unlock()
+
+	if ahead.length > 0 {
+		o.readAhead(ahead)
+	}
+	for i, f := range mine {
+		if i == len(mine)-1 || !o.cache.goBackground(func() { o.run(f) }) {
+			o.run(f)
+		}
+	}
+	for _, m := range pieces {
+		if err := m.fetch.wait(m.p, m.off); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readKept fills what it can of p from chunks that are kept and returns the
+// pieces that are missing.
+func (o *object) readKept(p []byte, off int64) (missing []piece) {
+	var whole []byte // for chunks of which only a part is wanted
+	for len(p) > 0 {
+		begin := off - off%ChunkSize
+		size := min(ChunkSize, o.size-begin)
+		part := p[:min(int64(len(p)), begin+size-off)]
+		kept := false
+		if o.distrusted.Load() == 0 {
+			id := o.id.chunk(begin / ChunkSize)
+			if int64(len(part)) == size {
+				kept = o.cache.chunks.get(id, part)
+			} else {
+				if whole == nil {
+					whole = make([]byte, ChunkSize)
+				}
+				if kept = o.cache.chunks.get(id, whole[:size]); kept {
+					copy(part, whole[off-begin:size])
+				}
+			}
+		}
+		if kept {
+			o.cache.hits.Add(1)
+		} else {
+			o.cache.misses.Add(1)
+			missing = append(missing, piece{p: part, off: off})
+		}
+		p, off = p[len(part):], off+int64(len(part))
+	}
+	return missing
+}
+
+// claim finds the fetch that brings each piece. Those it returns are new: the
+// caller must run them. o.mu is held.
+func (o *object) claim(pieces []piece) (mine []*fetch) {
+	fresh := o.distrusted.Load() > 0
+	for first := 0; first < len(pieces); {
+		chunk := pieces[first].off / ChunkSize
+		if f := o.fetching[chunk]; f != nil && (f.fresh || !fresh) {
+			pieces[first].fetch = f
+			first++
+			continue
+		}
+		// As many chunks in a row as nobody fetches.
+		next := first + 1
+		for next < len(pieces) && pieces[next].off/ChunkSize == chunk+int64(next-first) && o.fetching[chunk+int64(next-first)] == nil {
+			next++
+		}
+		f := o.begin(span{chunk * ChunkSize, int64(next-first) * ChunkSize}, fresh)
+		for i := first; i < next; i++ {
+			pieces[i].fetch = f
+		}
+		mine = append(mine, f)
+		first = next
+	}
+	return mine
+}
+
+// begin registers a fetch of the chunks in s, which begins at one. o.mu is held.
+func (o *object) begin(s span, fresh bool) *fetch {
+	f := newFetch(s.off, min(s.length, o.size-s.off), fresh)
+	for chunk := range f.chunks() {
+		o.fetching[chunk] = f
+	}
+	return f
+}
+
+// run runs a fetch. The chunks are kept before they are no longer "being
+// fetched", so that whoever looks in between finds them in one place or the other.
+func (o *object) run(f *fetch) {
+	f.run(o.cache.ctx, o)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for chunk := range f.chunks() {
+		if o.fetching[chunk] == f {
+			delete(o.fetching, chunk)
+		}
+	}
+}
+
+// readAhead begins to fetch what a scan will read next, up to what is kept or
+// on its way already. It is skipped when too much is being read ahead: then the
+// reads fetch for themselves.
+func (o *object) readAhead(s span) {
+	if o.distrusted.Load() > 0 {
+		return
+	}
+	first, end := (s.off+ChunkSize-1)/ChunkSize, (min(s.off+s.length, o.size)+ChunkSize-1)/ChunkSize
+	for first < end && o.cache.chunks.has(o.id.chunk(first)) {
+		first++
+	}
+	last := first
+	for last < end && !o.cache.chunks.has(o.id.chunk(last)) {
+		last++
+	}
+	o.mu.Lock()
+	for n := first; n < last; n++ {
+		if o.fetching[n] != nil {
+			last = n
+		}
+	}
+	s = span{first * ChunkSize, (last - first) * ChunkSize}
+	if s.length <= 0 || !o.cache.ahead.TryAcquire(s.length) {
+		o.mu.Unlock()
+		return
+	}
+	f := o.begin(s, false)
+	o.mu.Unlock()
+	o.cache.readAheads.Add(1)
+	run := func() {
+		defer o.cache.ahead.Release(s.length)
+		o.run(f)
+	}
+	if !o.cache.goBackground(run) {
+		run()
+	}
+}

@@ -1,0 +1,259 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"pgregory.net/rapid"
+)
+
+// randomBytes returns n bytes that depend on seed alone.
+func randomBytes(n int, seed uint64) []byte {
+	b := make([]byte, n)
+	var key [32]byte
+	key[0], key[1] = byte(seed), byte(seed>>8)
+	rand.NewChaCha8(key).Read(b) // never fails
+	return b
+}
+
+func newCache(t testing.TB, s *memStore, o Options) *Cache {
+	t.Helper()
+	c, err := New(s, nil, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+func readAt(t testing.TB, o *object, off, n int64, want []byte) {
+	t.Helper()
+	p := make([]byte, n)
+	if _, err := o.ReadAt(p, off); err != nil {
+		t.Fatalf("ReadAt %d bytes at %d: %v", n, off, err)
+	}
+	if !bytes.Equal(p, want[off:off+n]) {
+		t.Fatalf("ReadAt %d bytes at %d: wrong bytes", n, off)
+	}
+}
+
+// An object reads exactly as a bytes.Reader over the same bytes does, whatever
+// is kept, evicted or read ahead.
+func TestObjectReadsAsItsBytes(t *testing.T) {
+	dir := t.TempDir()
+	rapid.Check(t, func(t *rapid.T) {
+		o := Options{Memory: rapid.SampledFrom([]int64{1, 3 * ChunkSize, 1 << 20}).Draw(t, "memory")}
+		if rapid.Bool().Draw(t, "disk") {
+			o.Dir = dir
+			o.MaxBytes = rapid.SampledFrom([]int64{1, 1 << 18, 4 << 20}).Draw(t, "limit")
+		}
+		s := newMemStore()
+		data := randomBytes(rapid.IntRange(0, 100*ChunkSize).Draw(t, "size"), rapid.Uint64Range(0, 9).Draw(t, "seed"))
+		s.set("k", data)
+		c, err := New(s, nil, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		obj, ref := c.object("k", int64(len(data))), bytes.NewReader(data)
+		off := int64(0)
+		for range rapid.IntRange(1, 40).Draw(t, "reads") {
+			if rapid.Bool().Draw(t, "jump") {
+				off = rapid.Int64Range(0, int64(len(data))+10).Draw(t, "off")
+			}
+			p := make([]byte, rapid.IntRange(0, 5*ChunkSize).Draw(t, "n"))
+			q := make([]byte, len(p))
+			n, err := obj.ReadAt(p, off)
+			m, want := ref.ReadAt(q, off)
+			if len(p) == 0 {
+				want = nil // bytes.Reader says EOF even so
+			}
+			if n != m || err != want || !bytes.Equal(p[:n], q[:m]) {
+				t.Fatalf("ReadAt %d bytes at %d of %d: %d, %v, want %d, %v", len(p), off, len(data), n, err, m, want)
+			}
+			off += int64(n)
+		}
+	})
+}
+
+func TestOneGetHoweverManyAsk(t *testing.T) {
+	for _, dir := range []string{"", t.TempDir()} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newMemStore()
+			data := randomBytes(1<<20, 1)
+			s.set("k", data)
+			release := make(chan struct{})
+			s.before = func(context.Context, string) error { <-release; return nil }
+			c := newCache(t, s, Options{Dir: dir, MaxBytes: 4 << 20})
+			o := c.object("k", 1<<20)
+			var readers sync.WaitGroup
+			for i := range 50 {
+				readers.Go(func() { readAt(t, o, 300_000+int64(i), 20_000, data) })
+			}
+			synctest.Wait() // until all of them wait for the one GET
+			if got := s.gets.Load(); got != 1 {
+				t.Errorf("%d GETs under way for one place, want 1", got)
+			}
+			close(release)
+			readers.Wait()
+			readAt(t, o, 300_000, 20_000, data)
+			if got := s.gets.Load(); got != 1 {
+				t.Errorf("%d GETs in all, want 1", got)
+			}
+		})
+	}
+}
+
+// The first bytes of a long fetch are there before its last.
+func TestReadersDoNotWaitForTheEndOfAFetch(t *testing.T) {
+	f := newFetch(ChunkSize, 10*ChunkSize, false)
+	f.advance(2*ChunkSize, nil)
+	if err := f.wait(make([]byte, ChunkSize), 2*ChunkSize); err != nil {
+		t.Error(err)
+	}
+	f.advance(0, io.ErrUnexpectedEOF)
+	if err := f.wait(make([]byte, ChunkSize), ChunkSize); err != nil {
+		t.Error("bytes that came before the error:", err)
+	}
+	if err := f.wait(make([]byte, 1), 3*ChunkSize); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Error("bytes that did not come:", err)
+	}
+}
+
+func TestRandomReadsFetchWhatTheyTouch(t *testing.T) {
+	const size, n, reads = 32 << 20, 20 << 10, 200
+	s := newMemStore()
+	data := randomBytes(size, 2)
+	s.set("k", data)
+	c := newCache(t, s, Options{Dir: t.TempDir()})
+	o := c.object("k", size)
+	r := rand.New(rand.NewPCG(1, 2))
+	for range reads {
+		readAt(t, o, r.Int64N(size-n), n, data)
+	}
+	st := c.Stats()
+	if got, most := st.Bytes, int64(reads*(n+2*ChunkSize)); got > most {
+		t.Errorf("fetched %d bytes for %d reads of %d, want at most %d", got, reads, n, most)
+	}
+	if st.Gets > reads*11/10 {
+		t.Errorf("%d GETs for %d reads", st.Gets, reads)
+	}
+}
+
+func TestScansAreReadAheadOf(t *testing.T) {
+	const size, step = 32 << 20, 40_000
+	s := newMemStore()
+	data := randomBytes(size, 3)
+	s.set("k", data)
+	dir := t.TempDir()
+	c := newCache(t, s, Options{Dir: dir})
+	o := c.object("k", size)
+	for off := int64(0); off < size; off += step {
+		readAt(t, o, off, min(step, size-off), data)
+	}
+	st := c.Stats()
+	if st.Bytes != size {
+		t.Errorf("fetched %d bytes of %d", st.Bytes, size)
+	}
+	if st.Gets > 30 {
+		t.Errorf("%d GETs for one scan", st.Gets)
+	}
+	// Nothing is read ahead of what is kept.
+	for off := int64(0); off < size; off += step {
+		readAt(t, o, off, min(step, size-off), data)
+	}
+	if now := c.Stats(); now.Gets != st.Gets {
+		t.Errorf("%d GETs for a second scan", now.Gets-st.Gets)
+	}
+}
+
+func TestParallelScans(t *testing.T) {
+	const size, readers, step = 32 << 20, 4, 40_000
+	s := newMemStore()
+	data := randomBytes(size, 4)
+	s.set("k", data)
+	c := newCache(t, s, Options{Dir: t.TempDir()})
+	o := c.object("k", size)
+	var wg sync.WaitGroup
+	for i := range int64(readers) {
+		wg.Go(func() {
+			for off := i * size / readers; off < (i+1)*size/readers; off += step {
+				readAt(t, o, off, min(step, size-off), data)
+			}
+		})
+	}
+	wg.Wait()
+	st := c.Stats()
+	if st.Bytes > size*21/20 {
+		t.Errorf("fetched %d bytes of %d", st.Bytes, size)
+	}
+	if st.Gets > 80 {
+		t.Errorf("%d GETs for %d scans", st.Gets, readers)
+	}
+}
+
+// A failed fetch fails those who waited for it, and nobody after them.
+func TestFailedFetchIsForgotten(t *testing.T) {
+	s := newMemStore()
+	data := randomBytes(1<<20, 5)
+	s.set("k", data)
+	broken := errors.New("connection reset")
+	c := newCache(t, s, Options{})
+	o := c.object("k", 1<<20)
+	s.before = func(context.Context, string) error { return broken }
+	if _, err := o.ReadAt(make([]byte, 100), 500_000); !errors.Is(err, broken) {
+		t.Errorf("got %v, want the store's error", err)
+	}
+	s.before = nil
+	readAt(t, o, 500_000, 100, data)
+
+	// Answers that are cut go on where they ended, but not for ever.
+	s.alter = func(_ string, _ int64, b []byte) []byte { return b[:min(len(b), 10_000)] }
+	readAt(t, o, 100_000, 100_000, data)
+	s.alter = func(string, int64, []byte) []byte { return nil }
+	if _, err := o.ReadAt(make([]byte, 10*ChunkSize), 0); err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("answers cut short: got %v, want an error that is not the end", err)
+	}
+	s.alter = nil
+	readAt(t, o, 0, 10*ChunkSize, data)
+
+	s.set("k", data[:1000])
+	if _, err := o.ReadAt(make([]byte, 100), 900_000); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("an object of another size: got %v, want an error that is not the end", err)
+	}
+}
+
+func TestCloseEndsFetches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newMemStore()
+		s.set("k", make([]byte, 1<<20))
+		s.before = func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }
+		c, err := New(s, nil, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := c.object("k", 1<<20)
+		failed := make(chan error)
+		go func() {
+			_, err := o.ReadAt(make([]byte, 10), 0)
+			failed <- err
+		}()
+		synctest.Wait()
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-failed; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want canceled", err)
+		}
+	})
+}
