@@ -1,0 +1,199 @@
+// Package live is the application's directory: a mount through which every file
+// and directory passes unchanged, and which captures what is committed to the
+// SQLite databases among them.
+//
+// tree.go, node.go, names.go, handle.go and dir.go pass on what the application
+// does; watch.go says what of it the capture is told; set.go, database.go and
+// the files beside them are the capture.
+package live
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"time"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/walback/walback/fs"
+)
+
+// Options of a live mount.
+type Options struct {
+	// Backing is the directory that holds the files; empty means the mountpoint
+	// itself, which the mount then covers.
+	Backing string
+	// Open returns the sink of the database at path, slash-separated and below
+	// the root. Nil captures nothing.
+	Open func(path string) (Sink, error)
+	// Control has the files of the hidden directory .walback, each made anew
+	// whenever it is opened.
+	Control map[string]func() ([]byte, error)
+	// Name is what /proc/mounts shows as mounted: the replica URL.
+	Name string
+	// AllowOther lets users in other than the one who mounts.
+	AllowOther bool
+	// Debug logs every request of the kernel.
+	Debug bool
+	// Logger is slog.Default() if nil.
+	Logger *slog.Logger
+	// Now is time.Now if nil.
+	Now func() time.Time
+}
+
+// FS is a mounted live tree.
+type FS struct {
+	server *fs.Server
+	tree   *tree
+	set    *set // nil when nothing is captured
+}
+
+// Mount serves o.Backing at dir. Existing databases have been taken in when it
+// returns. Errors match those of fs.Mount.
+func Mount(dir string, o Options) (*FS, error) {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Open == nil {
+		return mount(dir, o, func(string) (watcher, error) { return indifferent{}, nil })
+	}
+	var s *set
+	f, err := mount(dir, o, func(root string) (watcher, error) {
+		s = newSet(root, o.Open, o.Now, o.Logger)
+		return s, s.takeInAll("")
+	})
+	if err != nil {
+		if s != nil {
+			err = errors.Join(err, s.close())
+		}
+		return nil, err
+	}
+	f.set = s
+	return f, nil
+}
+
+// mount is Mount with any watcher. start is called before anything is served,
+// with the path of the backing directory, which stays good until the FS is
+// unmounted.
+func mount(dir string, o Options, start func(root string) (watcher, error)) (*FS, error) {
+	dir, err := fs.Prepare(dir)
+	if err != nil {
+		return nil, err
+	}
+	backing, err := backingOf(dir, o.Backing)
+	if err != nil {
+		return nil, err
+	}
+	t, err := openTree(backing)
+	if err != nil {
+		return nil, err
+	}
+	t.control = &controls{files: o.Control, logger: o.Logger}
+	if t.watcher, err = start(t.path()); err != nil {
+		return nil, errors.Join(err, t.close())
+	}
+	root := &node{tree: t}
+	server, err := fs.Mount(dir, root, fs.Options{
+		Kind:            fs.Live,
+		Name:            o.Name,
+		AllowOther:      o.AllowOther,
+		Debug:           o.Debug,
+		EntryTimeout:    trust,
+		AttrTimeout:     trust,
+		NegativeTimeout: trust,
+		Logger:          o.Logger,
+		Tune: func(s *gofs.Options) {
+			s.OnAdd = root.addControls
+			s.EnableAcl = true
+		},
+	})
+	if err != nil {
+		return nil, errors.Join(err, t.close())
+	}
+	return &FS{server: server, tree: t}, nil
+}
+
+// backingOf returns the absolute backing directory for a mount at dir. It may
+// be the mountpoint or lie inside it, but not around it: the mount would show
+// itself.
+func backingOf(dir, backing string) (string, error) {
+	if backing == "" {
+		return dir, nil
+	}
+	path, err := filepath.Abs(backing)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", backing, err)
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", fmt.Errorf("backing directory: %w", err)
+	}
+	if strings.HasPrefix(dir, strings.TrimSuffix(real, "/")+"/") {
+		return "", fmt.Errorf("%s: the mountpoint %s lies inside the backing directory", real, dir)
+	}
+	return real, nil
+}
+
+// addControls puts the hidden directory beside the tree.
+func (n *node) addControls(ctx context.Context) {
+	n.NewPersistentInode(ctx, n.tree.control, gofs.StableAttr{Mode: fuse.S_IFDIR})
+}
+
+// Dir is where the tree is mounted: an absolute path without symbolic links.
+func (f *FS) Dir() string { return f.server.Dir() }
+
+// Save captures what the database at path has committed by now, and copies to
+// local disk what only its log has of it.
+func (f *FS) Save(path string) error {
+	if f.set == nil {
+		return nil
+	}
+	return f.set.save(path)
+}
+
+// Databases tells how the capture of every database stands, by path.
+func (f *FS) Databases() []Status {
+	if f.set == nil {
+		return nil
+	}
+	return f.set.status()
+}
+
+// Unmount takes the tree down; plain files are left behind. While applications
+// use it the error is a *fs.BusyError, and everything goes on. Call Close
+// afterwards.
+func (f *FS) Unmount(ctx context.Context) error { return f.server.Unmount(ctx) }
+
+// Detach takes the tree out of its directory and goes on serving those who have
+// files of it open. Wait tells when the last has closed them.
+func (f *FS) Detach() error { return f.server.Detach() }
+
+// Wait returns when nothing is mounted and served any more.
+func (f *FS) Wait() { f.server.Wait() }
+
+// Done is closed when Wait would return.
+func (f *FS) Done() <-chan struct{} { return f.server.Done() }
+
+// Close saves everything captured and lets go of the backing directory. The tree
+// must be unmounted, or this process be about to end.
+func (f *FS) Close() error {
+	var err error
+	if f.set != nil {
+		err = f.set.close()
+	}
+	return errors.Join(err, f.tree.close())
+}
+
+// indifferent is the watcher of a mount that captures nothing.
+type indifferent struct{}
+
+func (indifferent) Opened(string, int) watch { return nil }
+func (indifferent) Gate(string, gateOp)      {}
+func (indifferent) Done(string, gateOp)      {}

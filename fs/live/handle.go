@@ -1,0 +1,225 @@
+package live
+
+import (
+	"context"
+	"strings"
+	"syscall"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"github.com/walback/walback/fs"
+	"github.com/walback/walback/wal"
+)
+
+// role is what a file may be to a database, judged once by its name when it is
+// opened, so that a write need not ask.
+type role uint8
+
+const (
+	rolePlain   role = iota // no name SQLite derives; any of them may be a database
+	roleLog                 // *-wal
+	roleIndex               // *-shm, the wal-index: never of interest
+	roleJournal             // *-journal
+)
+
+func roleOf(path string) role {
+	switch {
+	case strings.HasSuffix(path, "-wal"):
+		return roleLog
+	case strings.HasSuffix(path, "-shm"):
+		return roleIndex
+	case strings.HasSuffix(path, "-journal"):
+		return roleJournal
+	}
+	return rolePlain
+}
+
+// handle is a file as one application has it open. The kernel sends nothing
+// for it after its release.
+type handle struct {
+	node  *node
+	fd    int
+	role  role
+	watch watch // nil: nobody cares
+}
+
+// A handle must not be or embed a gofs.LoopbackFile: that one offers its
+// descriptor for passthrough, and Write would never be called.
+var (
+	_ gofs.FileReader    = (*handle)(nil)
+	_ gofs.FileWriter    = (*handle)(nil)
+	_ gofs.FileFlusher   = (*handle)(nil)
+	_ gofs.FileFsyncer   = (*handle)(nil)
+	_ gofs.FileAllocater = (*handle)(nil)
+	_ gofs.FileLseeker   = (*handle)(nil)
+	_ gofs.FileReleaser  = (*handle)(nil)
+
+	_ gofs.NodeOpener         = (*node)(nil)
+	_ gofs.NodeCopyFileRanger = (*node)(nil)
+)
+
+func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
+	p, _ := n.path()
+	fd, err := n.openTruncating(p, flags)
+	if err != nil {
+		return nil, 0, fs.Errno(err)
+	}
+	h, answer := newHandle(n, fd, p, flags)
+	return h, answer, 0
+}
+
+// openTruncating opens n, the name p. The kernel truncates with a SETATTR of its
+// own, so O_TRUNC only comes when it has been asked to send it.
+func (n *node) openTruncating(p string, flags uint32) (int, error) {
+	truncate := int(flags & syscall.O_TRUNC)
+	if truncate != 0 {
+		n.tree.watcher.Gate(p, opTruncate)
+		defer n.tree.watcher.Done(p, opTruncate)
+	}
+	fd, _, err := n.open(backingFlags(flags) | truncate)
+	return fd, err
+}
+
+// backingFlags returns with which flags the backing file is opened. The kernel
+// does what the others are for: it sends where to append, and passes by its own
+// cache for O_DIRECT.
+func backingFlags(flags uint32) int {
+	return int(flags) & (syscall.O_ACCMODE | syscall.O_SYNC | syscall.O_DSYNC | syscall.O_NOATIME)
+}
+
+// newHandle takes over fd, opened as path (empty: without a name), and decides
+// how the kernel uses it. This is the place where a handle would be made one
+// whose I/O goes past the daemon.
+func newHandle(n *node, fd int, path string, flags uint32) (*handle, uint32) {
+	h := &handle{node: n, fd: fd, role: roleOf(path)}
+	if path != "" && h.role != roleIndex {
+		h.watch = n.tree.watcher.Opened(path, int(flags))
+	}
+	n.add(h)
+	// What the kernel has cached stays: files change through the mount only.
+	answer := uint32(fuse.FOPEN_KEEP_CACHE)
+	if h.role != rolePlain || flags&syscall.O_ACCMODE == syscall.O_RDONLY {
+		// SQLite makes its files durable by fsync; a close has nothing to report.
+		answer |= fuse.FOPEN_NOFLUSH
+	}
+	return h, answer
+}
+
+func (h *handle) Read(ctx context.Context, buf []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+	return fuse.ReadResultFd(uintptr(h.fd), off, len(buf)), 0
+}
+
+func (h *handle) Write(ctx context.Context, p []byte, off int64) (uint32, syscall.Errno) {
+	if h.watch == nil {
+		return h.pwrite(p, off)
+	}
+	op, gated := h.writeOp(off)
+	if gated {
+		h.watch.Gate(op)
+		defer h.watch.Done(op)
+	}
+	n, errno := h.pwrite(p, off)
+	if n > 0 {
+		h.watch.Written(off, p[:n])
+	}
+	return n, errno
+}
+
+// writeOp returns what a write at off is to the watcher, and false when it need
+// not be asked first.
+func (h *handle) writeOp(off int64) (gateOp, bool) {
+	switch h.role {
+	case rolePlain:
+		return opWrite, true
+	case roleLog:
+		return opLogRestart, off < wal.HeaderSize
+	case roleJournal:
+		return opJournal, off == 0
+	}
+	return 0, false
+}
+
+// pwrite writes p at off. It may write less: the kernel tells the application.
+func (h *handle) pwrite(p []byte, off int64) (uint32, syscall.Errno) {
+	n, err := unix.Pwrite(h.fd, p, off)
+	if err != nil {
+		return 0, fs.Errno(err)
+	}
+	return uint32(n), 0
+}
+
+func (h *handle) truncate(size int64) error {
+	if h.watch != nil {
+		h.watch.Gate(opTruncate)
+		defer h.watch.Done(opTruncate)
+	}
+	return unix.Ftruncate(h.fd, size)
+}
+
+// Flush is close(2) of one of the descriptors the application has of the
+// handle: backing filesystems that report late (NFS, quotas) do so now.
+func (h *handle) Flush(ctx context.Context) syscall.Errno {
+	fd, err := unix.FcntlInt(uintptr(h.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fs.Errno(err)
+	}
+	return fs.Errno(unix.Close(fd))
+}
+
+func (h *handle) Fsync(ctx context.Context, flags uint32) syscall.Errno {
+	const dataOnly = 1 // FUSE_FSYNC_FDATASYNC
+	if flags&dataOnly != 0 {
+		return fs.Errno(unix.Fdatasync(h.fd))
+	}
+	return fs.Errno(unix.Fsync(h.fd))
+}
+
+func (h *handle) Allocate(ctx context.Context, off, size uint64, mode uint32) syscall.Errno {
+	if h.watch != nil {
+		h.watch.Gate(opChange)
+		defer h.watch.Done(opChange)
+	}
+	return fs.Errno(unix.Fallocate(h.fd, mode, int64(off), int64(size)))
+}
+
+// Lseek answers SEEK_DATA and SEEK_HOLE; the kernel keeps the position itself.
+func (h *handle) Lseek(ctx context.Context, off uint64, whence uint32) (uint64, syscall.Errno) {
+	at, err := unix.Seek(h.fd, int64(off), int(whence))
+	if err != nil {
+		return 0, fs.Errno(err)
+	}
+	return uint64(at), 0
+}
+
+func (h *handle) Release(ctx context.Context) syscall.Errno {
+	h.node.remove(h)
+	err := unix.Close(h.fd)
+	if h.watch != nil {
+		h.watch.Released()
+	}
+	return fs.Errno(err)
+}
+
+// CopyFileRange copies within the backing filesystem. Into a log or journal it
+// does not: the kernel then reads and writes, and the watcher sees what.
+func (n *node) CopyFileRange(ctx context.Context, fhIn gofs.FileHandle, offIn uint64, out *gofs.Inode, fhOut gofs.FileHandle, offOut uint64, size uint64, flags uint64) (uint32, syscall.Errno) {
+	from, ok1 := fhIn.(*handle)
+	to, ok2 := fhOut.(*handle)
+	if !ok1 || !ok2 || to.role != rolePlain {
+		return 0, syscall.EOPNOTSUPP
+	}
+	if to.watch != nil {
+		to.watch.Gate(opChange)
+		defer to.watch.Done(opChange)
+	}
+	// The answer has 32 bits.
+	const most = 1 << 30
+	in, at := int64(offIn), int64(offOut)
+	copied, err := unix.CopyFileRange(from.fd, &in, to.fd, &at, int(min(size, most)), int(flags))
+	if err != nil {
+		return 0, fs.Errno(err)
+	}
+	return uint32(copied), 0
+}
