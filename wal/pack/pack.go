@@ -38,6 +38,9 @@ type Info struct {
 	// of no instant by itself and must be overlaid with the transaction that
 	// follows it. First.Checksum is zero then.
 	Fuzzy bool
+	// Shrinks tells that some transaction of the pack left the database smaller
+	// than the transaction in front of it in the pack did.
+	Shrinks bool
 	// Mark is where capture stood behind the last transaction; its Txn equals Last.
 	Mark wal.Mark
 }
@@ -49,6 +52,17 @@ type Ref struct {
 	// Group and Slot are the group's number and the version's place in it.
 	Group, Slot int
 }
+
+// Version is one stored version of a page.
+type Version struct {
+	Pgno wal.Pgno
+	TXID wal.TXID
+	Data []byte
+}
+
+// ErrVersion is what the error about an intact pack of a later format version
+// matches.
+var ErrVersion = errors.New("unknown format version")
 
 // ErrCorrupt is what every error about damaged or foreign bytes matches. An
 // error reading the object is passed on as it is, wrapped.

@@ -1,0 +1,105 @@
+package pack
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// The first byte of every block before it is sealed.
+const (
+	codecRaw  = 0 // the rest is the plaintext
+	codecZstd = 1 // the rest is one zstd frame that states its content size
+)
+
+// Zstandard coders keep nothing between calls but take hundreds of kilobytes
+// each. They are pooled for the whole process, and the garbage collector takes
+// back those not in use, so that thousands of idle packs cost nothing.
+var (
+	encoders = sync.Pool{New: func() any {
+		e, err := zstd.NewWriter(nil,
+			zstd.WithEncoderLevel(zstd.SpeedDefault),
+			zstd.WithEncoderConcurrency(1),
+			zstd.WithEncoderCRC(false), // every block is sealed
+			zstd.WithSingleSegment(true),
+			zstd.WithLowerEncoderMem(true))
+		if err != nil {
+			panic("pack: zstd encoder: " + err.Error()) // constant options
+		}
+		return e
+	}}
+	decoders = sync.Pool{New: func() any {
+		d, err := zstd.NewReader(nil,
+			zstd.WithDecoderConcurrency(1),
+			zstd.WithDecoderLowmem(true),
+			zstd.WithDecodeAllCapLimit(true))
+		if err != nil {
+			panic("pack: zstd decoder: " + err.Error()) // constant options
+		}
+		return d
+	}}
+)
+
+// appendBlock appends the block for plain to dst: compressed where that is
+// shorter, unless raw.
+func appendBlock(dst, plain []byte, raw bool) []byte {
+	n := len(dst)
+	if !raw {
+		e := encoders.Get().(*zstd.Encoder)
+		dst = e.EncodeAll(plain, append(dst, codecZstd))
+		encoders.Put(e)
+		if len(dst)-n < 1+len(plain) {
+			return dst
+		}
+	}
+	return append(append(dst[:n], codecRaw), plain...)
+}
+
+// The errors of decodeBlock become part of a CorruptError.
+var (
+	errEmptyBlock = errors.New("empty block")
+	errNoFrame    = errors.New("no zstd frame that states its size")
+)
+
+// decodeBlock decodes a block whose plaintext has at most limit bytes. The
+// result lies in dst's memory when that is large enough, or in block itself.
+func decodeBlock(dst, block []byte, limit int) ([]byte, error) {
+	if len(block) == 0 {
+		return nil, errEmptyBlock
+	}
+	codec, data := block[0], block[1:]
+	switch codec {
+	case codecRaw:
+		if len(data) > limit {
+			return nil, fmt.Errorf("block of %d bytes where %d are the most", len(data), limit)
+		}
+		return data, nil
+	case codecZstd:
+		var h zstd.Header
+		if err := h.Decode(data); err != nil {
+			return nil, err
+		}
+		if h.Skippable || !h.HasFCS {
+			return nil, errNoFrame
+		}
+		if h.FrameContentSize > uint64(limit) {
+			return nil, fmt.Errorf("block of %d bytes where %d are the most", h.FrameContentSize, limit)
+		}
+		size := int(h.FrameContentSize)
+		dst = slices.Grow(dst[:0], size)
+		d := decoders.Get().(*zstd.Decoder)
+		defer decoders.Put(d)
+		plain, err := d.DecodeAll(data, dst[:0:size])
+		if err != nil {
+			return nil, err
+		}
+		if len(plain) != size {
+			return nil, errNoFrame
+		}
+		return plain, nil
+	}
+	return nil, fmt.Errorf("unknown codec %d", codec)
+}

@@ -1,0 +1,76 @@
+package pack
+
+import (
+	"iter"
+
+	"github.com/walback/walback/wal"
+)
+
+// cursor goes through the versions of a pack in key order, one group in memory
+// at a time.
+type cursor struct {
+	r      *Reader
+	next   func() (Ref, error, bool)
+	stop   func()
+	group  int
+	pages  []byte // of group
+	stored []byte // memory for its stored bytes
+	buf    []byte // memory for decoding it
+}
+
+func (r *Reader) cursor(from wal.Pgno) *cursor {
+	c := &cursor{r: r, group: -1}
+	c.next, c.stop = iter.Pull2(r.Refs(from))
+	return c
+}
+
+// read returns the next version, or false at the end. The data is valid until
+// the next call.
+func (c *cursor) read() (Version, bool, error) {
+	ref, err, ok := c.next()
+	if err != nil || !ok {
+		return Version{}, false, err
+	}
+	if ref.Group != c.group {
+		if err := c.load(ref.Group); err != nil {
+			return Version{}, false, err
+		}
+	}
+	n := c.r.root.PageSize
+	return Version{ref.Pgno, ref.TXID, c.pages[ref.Slot*n:][:n:n]}, true, nil
+}
+
+func (c *cursor) load(group int) error {
+	e, _, err := c.r.extent(group)
+	if err != nil {
+		return err
+	}
+	if cap(c.stored) < e.stored {
+		c.stored = make([]byte, 0, e.stored)
+	}
+	if n := e.count * c.r.root.PageSize; cap(c.buf) < n {
+		c.buf = make([]byte, 0, n)
+	}
+	c.pages, err = c.r.readGroup(c.buf, c.stored, group, e)
+	c.group = group
+	return err
+}
+
+// All yields the versions in the order of (page, transaction), beginning with
+// page from. The data is valid until the next is asked for. An error ends it.
+func (r *Reader) All(from wal.Pgno) iter.Seq2[Version, error] {
+	return func(yield func(Version, error) bool) {
+		c := r.cursor(from)
+		defer c.stop()
+		for {
+			v, ok, err := c.read()
+			if err != nil {
+				yield(Version{}, err)
+				return
+			}
+			if !ok || !yield(v, nil) {
+				return
+			}
+		}
+	}
+}

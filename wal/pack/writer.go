@@ -1,0 +1,302 @@
+package pack
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/walback/walback/wal"
+)
+
+// WriterOptions says how a pack is written; the zero value is fine for segments
+// and snapshots.
+type WriterOptions struct {
+	// GroupSize is about how many bytes of pages are compressed together:
+	// 64 KiB when zero, at least one page, at most 4 MiB.
+	GroupSize int
+	// Raw compresses nothing: for pieces that are kept locally for a while.
+	Raw bool
+	// Fuzzy marks a snapshot as read while the database was being written.
+	Fuzzy bool
+	// Concurrency is how many groups are compressed at a time; what is written
+	// is the same for any. 1 when zero.
+	Concurrency int
+	// Sealer protects the blocks: Checksummed when nil.
+	Sealer Sealer
+}
+
+// Writer writes a pack. It is not safe for concurrent use. A Writer that failed
+// stays failed: every later call returns the first error.
+type Writer struct {
+	out    *bufio.Writer
+	off    int64 // bytes written
+	place  Place
+	o      WriterOptions
+	sealer Sealer
+	err    error
+
+	root root
+	last struct { // the last version added
+		pgno wal.Pgno
+		id   wal.TXID
+	}
+	added map[wal.TXID]*added // what was added for each transaction
+
+	coder   keyCoder
+	group   *group   // being filled
+	running []*group // being encoded, in the order of the object
+	free    []*group
+	index   []byte // plaintext of the index block being filled
+	indexes [][]byte
+}
+
+// added counts the versions of one transaction. Versions come in the order of
+// pages, so max is the last one's.
+type added struct{ pages, max wal.Pgno }
+
+// group is one group on its way into the object.
+type group struct {
+	pages   []byte
+	count   int
+	keys    []byte        // as in the index block
+	first   version       // its first version, when it begins an index block
+	ends    bool          // the index block ends with it
+	block   []byte        // encoded
+	encoded chan struct{} // closed when block is ready; nil: encode when written
+}
+
+type version struct {
+	pgno wal.Pgno
+	id   wal.TXID
+}
+
+// NewWriter returns a Writer of a pack for place. Nothing is written to w
+// before the first group is full.
+func NewWriter(w io.Writer, kind Kind, pageSize int, place Place, o WriterOptions) *Writer {
+	if o.GroupSize == 0 {
+		o.GroupSize = 64 << 10
+	}
+	o.GroupSize = min(max(o.GroupSize, pageSize), 4<<20)
+	o.Concurrency = max(o.Concurrency, 1)
+	if o.Sealer == nil {
+		o.Sealer = Checksummed{}
+	}
+	pw := &Writer{
+		out:    bufio.NewWriterSize(w, 16<<10),
+		place:  place,
+		o:      o,
+		sealer: o.Sealer,
+		root:   root{Info: Info{Kind: kind, PageSize: pageSize, Fuzzy: o.Fuzzy}},
+		added:  make(map[wal.TXID]*added),
+		group:  new(group),
+	}
+	switch {
+	case kind != Segment && kind != Snapshot:
+		pw.err = fmt.Errorf("pack %s: unknown kind %d", place.Name, kind)
+	case !wal.ValidPageSize(pageSize):
+		pw.err = fmt.Errorf("pack %s: %d is no page size", place.Name, pageSize)
+	case o.Fuzzy && kind != Snapshot:
+		pw.err = fmt.Errorf("pack %s: only a snapshot can be fuzzy", place.Name)
+	default:
+		pw.write(appendHeader(nil, kind, pageSize, o.Fuzzy))
+	}
+	return pw
+}
+
+// Add adds a version. Versions come in ascending order of (pgno, id), and a
+// snapshot has only one of each page. The page is copied.
+func (w *Writer) Add(pgno wal.Pgno, id wal.TXID, page []byte) error {
+	if w.err == nil {
+		w.err = w.add(pgno, id, page)
+	}
+	return w.err
+}
+
+func (w *Writer) add(pgno wal.Pgno, id wal.TXID, page []byte) error {
+	switch {
+	case len(page) != w.root.PageSize:
+		return fmt.Errorf("pack %s: page %d has %d bytes, want %d", w.place.Name, pgno, len(page), w.root.PageSize)
+	case pgno == 0 || id == 0 || id > wal.MaxTXID:
+		return fmt.Errorf("pack %s: no version can be of page %d and transaction %d", w.place.Name, pgno, id)
+	case pgno < w.last.pgno, pgno == w.last.pgno && (id <= w.last.id || w.root.Kind == Snapshot):
+		return fmt.Errorf("pack %s: page %d of transaction %d added behind page %d of transaction %d",
+			w.place.Name, pgno, id, w.last.pgno, w.last.id)
+	}
+	a := w.added[id]
+	if a == nil {
+		a = new(added)
+		w.added[id] = a
+	}
+	a.pages, a.max = a.pages+1, pgno
+	if w.root.Versions == 0 {
+		w.root.MinPgno = pgno
+	}
+	w.root.Versions++
+	w.root.MaxPgno = pgno
+	w.last.pgno, w.last.id = pgno, id
+
+	g := w.group
+	if w.coder.len == 0 {
+		g.first = version{pgno, id}
+	}
+	g.keys = w.coder.append(g.keys, pgno, id)
+	g.pages = append(g.pages, page...)
+	g.count++
+	if len(g.pages)+w.root.PageSize > w.o.GroupSize {
+		return w.cut()
+	}
+	return nil
+}
+
+// cut ends the group being filled and hands it to be encoded.
+func (w *Writer) cut() error {
+	g := w.group
+	if w.coder.len >= keysPerIndex {
+		g.ends = true
+		w.coder = keyCoder{}
+	}
+	if w.o.Concurrency > 1 {
+		g.encoded = make(chan struct{})
+		go func() {
+			defer close(g.encoded)
+			g.block = appendBlock(g.block[:0], g.pages, w.o.Raw)
+		}()
+	}
+	w.running = append(w.running, g)
+	if len(w.running) >= w.o.Concurrency {
+		if err := w.writeGroup(); err != nil {
+			return err
+		}
+	}
+	if n := len(w.free); n > 0 {
+		w.group, w.free = w.free[n-1], w.free[:n-1]
+	} else {
+		w.group = new(group)
+	}
+	return nil
+}
+
+// writeGroup writes the oldest of the running groups.
+func (w *Writer) writeGroup() error {
+	g := w.running[0]
+	w.running = append(w.running[:0], w.running[1:]...)
+	if g.encoded == nil {
+		g.block = appendBlock(g.block[:0], g.pages, w.o.Raw)
+	} else {
+		<-g.encoded
+	}
+	var err error
+	if g.block, err = w.seal(g.block); err != nil {
+		return err
+	}
+	stored := len(g.block)
+	r := &w.root
+	if len(w.index) == 0 {
+		r.index = append(r.index, indexEntry{pgno: g.first.pgno, txid: g.first.id})
+	}
+	e := &r.index[len(r.index)-1]
+	e.groups++
+	e.keys += g.count
+	e.bytes += int64(stored)
+	w.index = appendGroupKeys(w.index, stored, g.count, g.keys)
+	if g.ends {
+		w.endIndex()
+	}
+	*g = group{pages: g.pages[:0], keys: g.keys[:0], block: g.block[:0]}
+	w.free = append(w.free, g)
+	return nil
+}
+
+// endIndex ends the index block being filled. It is sealed in Finish, when its
+// place is known.
+func (w *Writer) endIndex() {
+	w.indexes = append(w.indexes, appendBlock(nil, w.index, w.o.Raw))
+	w.index = w.index[:0]
+}
+
+// seal seals an encoded block, in its own memory if there is room, and writes
+// it. It returns what it wrote.
+func (w *Writer) seal(block []byte) ([]byte, error) {
+	sealed := w.sealer.Seal(block[:0], block, w.place, w.off)
+	return sealed, w.write(sealed)
+}
+
+func (w *Writer) write(b []byte) error {
+	n, err := w.out.Write(b)
+	w.off += int64(n)
+	if err != nil {
+		return fmt.Errorf("pack %s: writing: %w", w.place.Name, err)
+	}
+	return nil
+}
+
+// errFinished is what a Writer says after Finish.
+var errFinished = errors.New("pack: the writer has finished")
+
+// Finish writes what is left, and returns the size of the object. txns are all
+// transactions of the pack, gapless and with strictly increasing times; for a
+// segment, exactly txns[i].Pages versions of each must have been added. mark is
+// where capture stands behind the last.
+func (w *Writer) Finish(txns []wal.TxnInfo, mark wal.Mark) (int64, error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	if w.err = w.finish(txns, mark); w.err != nil {
+		return 0, w.err
+	}
+	w.err = errFinished
+	return w.off, nil
+}
+
+// Info returns what Open will tell of the pack. It is valid after Finish.
+func (w *Writer) Info() Info { return w.root.Info }
+
+func (w *Writer) finish(txns []wal.TxnInfo, mark wal.Mark) error {
+	if err := w.check(txns, mark); err != nil {
+		return fmt.Errorf("pack %s: %w", w.place.Name, err)
+	}
+	if w.group.count > 0 {
+		if err := w.cut(); err != nil {
+			return err
+		}
+	}
+	for len(w.running) > 0 {
+		if err := w.writeGroup(); err != nil {
+			return err
+		}
+	}
+	if len(w.index) > 0 {
+		w.endIndex()
+	}
+	r := &w.root
+	r.First, r.Last, r.Txns, r.Mark, r.Shrinks = txns[0], txns[len(txns)-1], len(txns), mark, shrinks(txns)
+	for i, block := range w.indexes {
+		sealed, err := w.seal(block)
+		if err != nil {
+			return err
+		}
+		r.index[i].stored = len(sealed)
+	}
+	for range tableCount(len(txns)) {
+		part := txns[:min(len(txns), txnsPerTable)]
+		txns = txns[len(part):]
+		sealed, err := w.seal(appendBlock(nil, appendTable(nil, r.First, part), w.o.Raw))
+		if err != nil {
+			return err
+		}
+		r.tables = append(r.tables, tableEntry{delay: uint64(part[0].Time - r.First.Time), stored: len(sealed)})
+	}
+	off := w.off
+	sealed, err := w.seal(appendBlock(nil, r.append(nil), w.o.Raw))
+	if err != nil {
+		return err
+	}
+	if err := w.write(appendTrailer(nil, off, len(sealed), w.place)); err != nil {
+		return err
+	}
+	if err := w.out.Flush(); err != nil {
+		return fmt.Errorf("pack %s: writing: %w", w.place.Name, err)
+	}
+	return nil
+}
