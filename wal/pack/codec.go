@@ -65,7 +65,8 @@ var (
 )
 
 // decodeBlock decodes a block whose plaintext has at most limit bytes. The
-// result lies in dst's memory when that is large enough, or in block itself.
+// result lies in dst's memory when that is large enough; with a nil dst, it may
+// lie in block itself.
 func decodeBlock(dst, block []byte, limit int) ([]byte, error) {
 	if len(block) == 0 {
 		return nil, errEmptyBlock
@@ -75,6 +76,9 @@ func decodeBlock(dst, block []byte, limit int) ([]byte, error) {
 	case codecRaw:
 		if len(data) > limit {
 			return nil, fmt.Errorf("block of %d bytes where %d are the most", len(data), limit)
+		}
+		if dst != nil {
+			data = append(dst[:0], data...)
 		}
 		return data, nil
 	case codecZstd:

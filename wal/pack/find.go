@@ -115,22 +115,21 @@ func (r *Reader) Read(ref Ref, dst []byte) error {
 }
 
 // ReadGroup returns the pages of all versions of a group, one behind the other
-// by slot, in dst's memory if there is room. It leaves Memory's groups alone: it
+// by slot, in dst's memory if there is room, otherwise in new memory. It leaves Memory's groups alone: it
 // is for reading everything once.
 func (r *Reader) ReadGroup(group int, dst []byte) ([]byte, error) {
 	e, _, err := r.extent(group)
 	if err != nil {
 		return nil, err
 	}
-	pages, err := r.readGroup(dst, nil, group, e)
-	if err != nil {
-		return nil, err
+	if n := e.count * r.root.PageSize; cap(dst) < n {
+		dst = make([]byte, n)
 	}
-	return pages, nil
+	return r.readGroup(dst, nil, group, e)
 }
 
-// readGroup reads and decodes a group, into dst's memory if there is room; buf
-// is memory for the stored bytes.
+// readGroup reads and decodes a group as decode does; buf is memory for the
+// stored bytes.
 func (r *Reader) readGroup(dst, buf []byte, group int, e extent) ([]byte, error) {
 	stored, err := r.stored(buf, e.off, e.stored)
 	if err != nil {

@@ -114,7 +114,8 @@ func (r *Reader) stored(buf []byte, off int64, n int) ([]byte, error) {
 }
 
 // decode opens and decodes what stored returned. The plaintext lies in dst's
-// memory, in that of stored, or in memory of its own.
+// memory if there is room; with a nil dst it may lie in that of stored, and must
+// not be changed.
 func (r *Reader) decode(dst, stored []byte, off int64, limit int, what string) ([]byte, error) {
 	block, err := r.sealer.Open(stored, r.place, off)
 	if err == nil {

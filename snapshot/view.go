@@ -1,0 +1,173 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+
+	"github.com/walback/walback/wal"
+	"github.com/walback/walback/wal/pack"
+)
+
+// View is a database as of one transaction. It never changes and is safe for
+// concurrent use. Its methods fail with a *pack.CorruptError, or what reading a
+// pack failed with; they never return bytes that are not the database's.
+type View struct {
+	at       wal.TxnInfo
+	pageSize int
+	sources  []source // newest first; the last is a snapshot
+	layers   []*layer
+	cuts     lazy[[]cut]
+	scratch  sync.Pool // *[]byte of a page each
+	closed   atomic.Bool
+
+	mu      sync.Mutex
+	onClose []func() error // guarded by mu
+}
+
+var _ io.ReaderAt = (*View)(nil)
+var _ io.WriterTo = (*View)(nil)
+
+// source is a pack and the newest transaction to show of it.
+type source struct {
+	*pack.Reader
+	max wal.TXID
+}
+
+// NewView returns the database as of the transaction at, with pages of pageSize
+// bytes, laid together from packs, newest first. The last of them is a snapshot
+// at or before the transaction, and the segments in front of it hold all
+// transactions since. The packs stay the caller's.
+func NewView(at wal.TxnInfo, pageSize int, packs ...*pack.Reader) (*View, error) {
+	v := &View{at: at, pageSize: pageSize}
+	v.scratch.New = func() any { b := make([]byte, pageSize); return &b }
+	if len(packs) == 0 {
+		return nil, fmt.Errorf("view of transaction %d: no packs", at.ID)
+	}
+	max := at.ID // what has to be found in the packs that follow
+	for i, p := range packs {
+		info, name := p.Info(), p.Place().Name
+		if info.PageSize != pageSize {
+			return nil, fmt.Errorf("view of transaction %d: %s has pages of %d bytes, want %d", at.ID, name, info.PageSize, pageSize)
+		}
+		if base := i == len(packs)-1; base != (info.Kind == pack.Snapshot) {
+			return nil, fmt.Errorf("view of transaction %d: %s: want segments and one snapshot under them", at.ID, name)
+		}
+		for _, t := range []wal.TxnInfo{info.First, info.Last} {
+			if t.ID == at.ID && t != at && !info.Fuzzy {
+				return nil, fmt.Errorf("view of transaction %d: %s tells otherwise of it: %+v, want %+v", at.ID, name, t, at)
+			}
+		}
+		switch {
+		case info.Kind == pack.Snapshot && (info.Last.ID > at.ID || info.Fuzzy && info.Last.ID == at.ID):
+			return nil, fmt.Errorf("view of transaction %d: %s is of a later one, or of none yet (fuzzy)", at.ID, name)
+		case info.Last.ID < max:
+			return nil, fmt.Errorf("view of transaction %d: transactions %d to %d are missing above %s",
+				at.ID, info.Last.ID+1, max, name)
+		case info.Kind == pack.Snapshot:
+			max = info.Last.ID
+		case info.First.ID > max:
+			return nil, fmt.Errorf("view of transaction %d: nothing is to be seen of %s", at.ID, name)
+		}
+		v.sources = append(v.sources, source{p, max})
+		max = info.First.ID - 1
+	}
+	v.layers = stack(v.sources)
+	return v, nil
+}
+
+// Txn returns the transaction the view shows.
+func (v *View) Txn() wal.TxnInfo { return v.at }
+
+// PageSize returns the size of a page in bytes.
+func (v *View) PageSize() int { return v.pageSize }
+
+// Size returns the size of the database in bytes.
+func (v *View) Size() int64 { return int64(v.at.Size) * int64(v.pageSize) }
+
+// ReadPage reads page p into dst, which has the length of a page.
+func (v *View) ReadPage(p wal.Pgno, dst []byte) error {
+	if len(dst) != v.pageSize {
+		panic(fmt.Sprintf("snapshot: reading a page of %d bytes into %d", v.pageSize, len(dst)))
+	}
+	if v.closed.Load() {
+		return fs.ErrClosed
+	}
+	if p == 0 || p > v.at.Size {
+		return fmt.Errorf("page %d of a database of %d pages: %w", p, v.at.Size, io.EOF)
+	}
+	for _, l := range v.layers {
+		src, ref, ok, err := l.find(p)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		if cut, err := v.isCut(ref.Pgno, ref.TXID); err != nil {
+			return err
+		} else if cut {
+			break
+		}
+		return src.Read(ref, dst)
+	}
+	clear(dst)
+	return nil
+}
+
+// ReadAt implements io.ReaderAt on the database file.
+func (v *View) ReadAt(b []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("snapshot: reading at %d: %w", off, fs.ErrInvalid)
+	}
+	size, n := int64(v.pageSize), 0
+	for n < len(b) {
+		at := off + int64(n)
+		if at >= v.Size() {
+			return n, io.EOF
+		}
+		p, skip := wal.Pgno(at/size)+1, int(at%size)
+		if skip == 0 && len(b)-n >= v.pageSize {
+			if err := v.ReadPage(p, b[n:n+v.pageSize]); err != nil {
+				return n, err
+			}
+			n += v.pageSize
+			continue
+		}
+		page := v.scratch.Get().(*[]byte)
+		err := v.ReadPage(p, *page)
+		if err == nil {
+			n += copy(b[n:], (*page)[skip:])
+		}
+		v.scratch.Put(page)
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// OnClose has f called by Close, after what was registered later.
+func (v *View) OnClose(f func() error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.onClose = append(v.onClose, f)
+}
+
+// Close gives back what the view was made from. Nothing may be reading then;
+// later reads fail with fs.ErrClosed. A second Close does nothing.
+func (v *View) Close() error {
+	v.closed.Store(true)
+	v.mu.Lock()
+	fs := v.onClose
+	v.onClose = nil
+	v.mu.Unlock()
+	var errs []error
+	for i := len(fs) - 1; i >= 0; i-- {
+		errs = append(errs, fs[i]())
+	}
+	return errors.Join(errs...)
+}
