@@ -112,6 +112,10 @@ func mount(dir string, o Options, start func(root string) (watcher, error)) (*FS
 		Tune: func(s *gofs.Options) {
 			s.OnAdd = root.addControls
 			s.EnableAcl = true
+			// Writing takes set-user-id bits away, which becomes our part (see
+			// privileges.go). Otherwise the kernel asks before every single write
+			// whether the file has capabilities to be taken away.
+			s.ExtraCapabilities = fuse.CAP_HANDLE_KILLPRIV_V2
 		},
 	})
 	if err != nil {

@@ -62,24 +62,23 @@ var (
 
 func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
 	p, _ := n.path()
-	fd, err := n.openTruncating(p, flags)
+	fd, st, err := n.openTruncating(p, flags)
 	if err != nil {
 		return nil, 0, fs.Errno(err)
 	}
-	h, answer := newHandle(n, fd, p, flags)
+	h, answer := newHandle(n, fd, &st, p, flags)
 	return h, answer, 0
 }
 
 // openTruncating opens n, the name p. The kernel truncates with a SETATTR of its
 // own, so O_TRUNC only comes when it has been asked to send it.
-func (n *node) openTruncating(p string, flags uint32) (int, error) {
+func (n *node) openTruncating(p string, flags uint32) (int, unix.Statx_t, error) {
 	truncate := int(flags & syscall.O_TRUNC)
 	if truncate != 0 {
 		n.tree.watcher.Gate(p, opTruncate)
 		defer n.tree.watcher.Done(p, opTruncate)
 	}
-	fd, _, err := n.open(backingFlags(flags) | truncate)
-	return fd, err
+	return n.open(backingFlags(flags) | truncate)
 }
 
 // backingFlags returns with which flags the backing file is opened. The kernel
@@ -89,15 +88,16 @@ func backingFlags(flags uint32) int {
 	return int(flags) & (syscall.O_ACCMODE | syscall.O_SYNC | syscall.O_DSYNC | syscall.O_NOATIME)
 }
 
-// newHandle takes over fd, opened as path (empty: without a name), and decides
-// how the kernel uses it. This is the place where a handle would be made one
+// newHandle takes over fd, opened as path (empty: without a name) with the
+// attributes st, and decides how the kernel uses it. This is the place where a handle would be made one
 // whose I/O goes past the daemon.
-func newHandle(n *node, fd int, path string, flags uint32) (*handle, uint32) {
+func newHandle(n *node, fd int, st *unix.Statx_t, path string, flags uint32) (*handle, uint32) {
 	h := &handle{node: n, fd: fd, role: roleOf(path)}
 	if path != "" && h.role != roleIndex {
 		h.watch = n.tree.watcher.Opened(path, int(flags))
 	}
 	n.add(h)
+	n.sawMode(st.Mode)
 	// What the kernel has cached stays: files change through the mount only.
 	answer := uint32(fuse.FOPEN_KEEP_CACHE)
 	if h.role != rolePlain || flags&syscall.O_ACCMODE == syscall.O_RDONLY {
@@ -112,6 +112,9 @@ func (h *handle) Read(ctx context.Context, buf []byte, off int64) (fuse.ReadResu
 }
 
 func (h *handle) Write(ctx context.Context, p []byte, off int64) (uint32, syscall.Errno) {
+	if err := h.node.dropSetID(ctx); err != nil {
+		return 0, fs.Errno(err)
+	}
 	if h.watch == nil {
 		return h.pwrite(p, off)
 	}
@@ -177,6 +180,9 @@ func (h *handle) Fsync(ctx context.Context, flags uint32) syscall.Errno {
 }
 
 func (h *handle) Allocate(ctx context.Context, off, size uint64, mode uint32) syscall.Errno {
+	if err := h.node.dropSetID(ctx); err != nil {
+		return fs.Errno(err)
+	}
 	if h.watch != nil {
 		h.watch.Gate(opChange)
 		defer h.watch.Done(opChange)
@@ -209,6 +215,9 @@ func (n *node) CopyFileRange(ctx context.Context, fhIn gofs.FileHandle, offIn ui
 	to, ok2 := fhOut.(*handle)
 	if !ok1 || !ok2 || to.role != rolePlain {
 		return 0, syscall.EOPNOTSUPP
+	}
+	if err := to.node.dropSetID(ctx); err != nil {
+		return 0, fs.Errno(err)
 	}
 	if to.watch != nil {
 		to.watch.Gate(opChange)

@@ -51,7 +51,7 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 		return nil, nil, 0, fs.Errno(err)
 	}
 	inode := n.inode(ctx, &st, &out.Attr)
-	h, answer := newHandle(inode.Operations().(*node), fd, n.child(name), flags)
+	h, answer := newHandle(inode.Operations().(*node), fd, &st, n.child(name), flags)
 	return inode, h, answer, 0
 }
 
@@ -76,7 +76,7 @@ func (n *node) Tmpfile(ctx context.Context, flags, mode uint32, out *fuse.EntryO
 		return nil, nil, 0, fs.Errno(err)
 	}
 	inode := n.inode(ctx, &st, &out.Attr)
-	h, answer := newHandle(inode.Operations().(*node), fd, "", flags)
+	h, answer := newHandle(inode.Operations().(*node), fd, &st, "", flags)
 	return inode, h, answer, 0
 }
 
@@ -154,7 +154,9 @@ func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
 	p := n.child(name)
 	n.tree.watcher.Gate(p, opUnlink)
 	defer n.tree.watcher.Done(p, opUnlink)
-	return fs.Errno(n.in(func(dir int) error { return unix.Unlinkat(dir, name, 0) }))
+	last := n.losing(name)
+	err := n.in(func(dir int) error { return unix.Unlinkat(dir, name, 0) })
+	return fs.Errno(errors.Join(err, last.lost()))
 }
 
 func (n *node) Rmdir(ctx context.Context, name string) syscall.Errno {
@@ -184,11 +186,13 @@ func (n *node) Rename(ctx context.Context, name string, newParent gofs.InodeEmbe
 		n.tree.watcher.Gate(p, opRename)
 		defer n.tree.watcher.Done(p, opRename)
 	}
-	return fs.Errno(n.in(func(dir int) error {
+	last := to.losing(newName)
+	err := n.in(func(dir int) error {
 		return to.in(func(newDir int) error {
 			return unix.Renameat2(dir, name, newDir, newName, uint(flags))
 		})
-	}))
+	})
+	return fs.Errno(errors.Join(err, last.lost()))
 }
 
 // adopt gives a file just created in dir to the caller, as if the caller had

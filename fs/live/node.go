@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
@@ -22,8 +23,12 @@ type node struct {
 	gofs.Inode
 	tree *tree
 
+	setID atomic.Bool // see privileges.go
+
+	// mu guards what follows.
 	mu      sync.Mutex
-	handles []*handle // open ones; guarded by mu
+	handles []*handle // open ones
+	kept    *keptFile // set once the file has lost its last name
 }
 
 var (
@@ -67,7 +72,7 @@ func (n *node) open(flags int) (int, unix.Statx_t, error) {
 	for range attempts {
 		p, ok := n.path()
 		if !ok {
-			break
+			return n.reopen(flags)
 		}
 		fd, err := openAt(n.tree.dir, p, flags, 0)
 		switch {
@@ -106,17 +111,27 @@ func moved(err error) bool {
 // or with AT_EMPTY_PATH: an open handle's, which works for a file without a
 // name too, or a new one opened O_PATH. f must not keep it.
 func (n *node) with(f func(fd int) error) error {
-	n.mu.Lock()
-	if len(n.handles) > 0 {
-		defer n.mu.Unlock()
-		return f(n.handles[0].fd)
+	if known, err := n.withKnown(f); known {
+		return err
 	}
-	n.mu.Unlock()
 	fd, _, err := n.open(unix.O_PATH)
 	if err != nil {
 		return err
 	}
 	return errors.Join(f(fd), unix.Close(fd))
+}
+
+// withKnown is with, if there is a descriptor already.
+func (n *node) withKnown(f func(fd int) error) (bool, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case len(n.handles) > 0:
+		return true, f(n.handles[0].fd)
+	case n.kept != nil:
+		return true, f(n.kept.fd)
+	}
+	return false, nil
 }
 
 // in calls f with an O_PATH descriptor of the directory n. f must not keep it.

@@ -20,7 +20,7 @@ func (n *node) Setattr(ctx context.Context, f gofs.FileHandle, in *fuse.SetAttrI
 	for _, set := range []func() error{
 		func() error { return n.chmod(in) },
 		func() error { return n.chown(in) },
-		func() error { return n.resize(h, in) },
+		func() error { return n.resize(ctx, h, in) },
 		func() error { return n.utimens(in) },
 	} {
 		if err := set(); err != nil {
@@ -31,6 +31,7 @@ func (n *node) Setattr(ctx context.Context, f gofs.FileHandle, in *fuse.SetAttrI
 	if err != nil {
 		return fs.Errno(err)
 	}
+	n.sawMode(st.Mode)
 	setAttr(&out.Attr, &st, n.StableAttr().Ino)
 	out.SetTimeout(trust)
 	return 0
@@ -62,10 +63,13 @@ func (n *node) chown(in *fuse.SetAttrIn) error {
 
 // resize sets the size: through h when the application has the file open, else
 // by name.
-func (n *node) resize(h *handle, in *fuse.SetAttrIn) error {
+func (n *node) resize(ctx context.Context, h *handle, in *fuse.SetAttrIn) error {
 	size, ok := in.GetSize()
 	if !ok {
 		return nil
+	}
+	if err := n.dropSetID(ctx); err != nil {
+		return err
 	}
 	if h != nil {
 		return h.truncate(int64(size))

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -19,8 +20,7 @@ import (
 // with what somebody changed underneath.
 const trust = time.Hour
 
-// tree is what the nodes of one mount have in common. It does not change while
-// mounted.
+// tree is what the nodes of one mount have in common.
 type tree struct {
 	// dir is the backing directory (O_PATH). It was opened before anything was
 	// mounted over it, and everything is reached through it.
@@ -30,6 +30,9 @@ type tree struct {
 	asRoot  bool   // files can be given to the users who create them
 	watcher watcher
 	control *controls
+
+	mu   sync.Mutex
+	kept map[*keptFile]struct{} // guarded by mu; those not closed yet
 }
 
 // openTree opens the backing directory.
@@ -42,7 +45,7 @@ func openTree(backing string) (*tree, error) {
 	if err == nil {
 		var umask uint32
 		if umask, err = processUmask(); err == nil {
-			return &tree{dir: fd, dev: device(&st), umask: umask, asRoot: os.Geteuid() == 0}, nil
+			return &tree{dir: fd, dev: device(&st), umask: umask, asRoot: os.Geteuid() == 0, kept: make(map[*keptFile]struct{})}, nil
 		}
 	}
 	return nil, errors.Join(fmt.Errorf("backing directory %s: %w", backing, err), unix.Close(fd))
@@ -51,7 +54,18 @@ func openTree(backing string) (*tree, error) {
 // path is how the backing directory is reached below whatever is mounted over it.
 func (t *tree) path() string { return procPath(t.dir) }
 
-func (t *tree) close() error { return unix.Close(t.dir) }
+// close lets go of the backing directory and of the files that the kernel never
+// said it had forgotten. Nothing is served any more.
+func (t *tree) close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var errs []error
+	for k := range t.kept {
+		errs = append(errs, unix.Close(k.fd))
+	}
+	clear(t.kept)
+	return errors.Join(append(errs, unix.Close(t.dir))...)
+}
 
 // identity tells a file from all others of the tree, also from later ones of
 // the same inode number. The device counts relative to the root's, so that

@@ -1,0 +1,44 @@
+package live
+
+import (
+	"context"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// Changing a file's content takes its set-user-id and set-group-id bits away,
+// unless root does it (write(2), truncate(2)). The backing filesystem does not
+// do that by itself, since it is root who writes there: so it is done here. File
+// capabilities it does take away.
+
+const setID = syscall.S_ISUID | syscall.S_ISGID
+
+// sawMode remembers whether there is anything to take away, so that a write
+// need not ask. Modes change through the mount only.
+func (n *node) sawMode(mode uint16) { n.setID.Store(mode&setID != 0) }
+
+// dropSetID takes the bits away before the caller of ctx changes the content.
+func (n *node) dropSetID(ctx context.Context) error {
+	if !n.setID.Load() {
+		return nil
+	}
+	if caller, ok := fuse.FromContext(ctx); !ok || caller.Uid == 0 {
+		return nil
+	}
+	return n.with(func(fd int) error {
+		st, err := statAt(fd, "")
+		if err != nil {
+			return err
+		}
+		// Without the right to execute for the group, the second bit means something
+		// else (mandatory locking, once) and stays.
+		drop := uint32(syscall.S_ISUID)
+		if st.Mode&syscall.S_IXGRP != 0 {
+			drop |= syscall.S_ISGID
+		}
+		n.setID.Store(false)
+		return unix.Chmod(procPath(fd), uint32(st.Mode)&07777&^drop)
+	})
+}
