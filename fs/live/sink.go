@@ -26,6 +26,10 @@ type Sink interface {
 	// while the application waits.
 	Save() error
 
+	// Err returns nil while transactions can be appended, and otherwise why a new
+	// generation has to begin. It is cheap, and may be called at any time.
+	Err() error
+
 	// Close saves, and lets go of the database; shipping goes on.
 	Close() error
 }

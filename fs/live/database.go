@@ -1,0 +1,265 @@
+package live
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/walback/walback/wal"
+)
+
+// phase is what the capture of a database is doing.
+type phase int
+
+const (
+	// idle: the file is no database in WAL mode, or not any more.
+	idle phase = iota
+	// reading: the base image is being read; commits only mark pages dirty.
+	reading
+	// following: every commit becomes a transaction.
+	following
+	// broken: capture failed; it begins again with a new generation at retry.
+	broken
+)
+
+func (p phase) String() string {
+	return [...]string{"idle", "reading", "following", "broken"}[p]
+}
+
+// database follows one database of the mount: it reads its log, gives every
+// commit its index, time and checksum, and hands it to the sink.
+type database struct {
+	path string // of the main file, below the root
+	set  *set
+	// handles counts the application's open handles of the file and its log;
+	// set.mu guards it.
+	handles int
+
+	// mu guards what follows. A gate holds it while the operation it guards is
+	// carried out, so that nobody looks at a log that is half changed.
+	mu       sync.Mutex
+	phase    phase
+	sink     Sink
+	pageSize int
+	sums     *wal.PageSums
+	last     wal.TxnInfo
+	tracker  *wal.Tracker
+	log      *os.File // the backing -wal while it exists
+	hint     wal.WriteHint
+	unlooked bool // the log was written to after the last look
+	armed    bool // a look is due by timer
+	// fruitless counts the looks by timer since one was told of a commit: a
+	// long transaction that is being spilled is not read over and over.
+	fruitless int
+	stat      os.FileInfo // of the main file when it was taken in
+	image     *imaging
+	err       error // why the phase is broken
+	retry     time.Time
+	backoff   time.Duration
+}
+
+func (d *database) file() string { return filepath.Join(d.set.root, filepath.FromSlash(d.path)) }
+
+func (d *database) logger() *slog.Logger { return d.set.logger.With("database", d.path) }
+
+// look reads the log and passes every new commit on. The caller holds d.mu.
+func (d *database) look() {
+	d.unlooked = false
+	switch d.phase {
+	case idle:
+		return
+	case broken:
+		d.again()
+		return
+	}
+	if err := d.openLog(); err != nil {
+		d.fail(err)
+		return
+	}
+	if d.log == nil {
+		return
+	}
+	err := d.tracker.Look(d.log, d.commit)
+	if errors.Is(err, wal.ErrMissed) || errors.Is(err, errPageSize) {
+		d.logger().Warn("the log cannot be continued; a new generation begins", "reason", err)
+		d.begin()
+		return
+	}
+	if err == nil && d.phase == following {
+		err = d.sink.Err()
+	}
+	if err != nil {
+		d.fail(err)
+	}
+}
+
+var errPageSize = errors.New("the page size of the database changed")
+
+// commit takes over one commit found in the log. The caller holds d.mu.
+func (d *database) commit(c wal.Commit) error {
+	if c.PageSize != d.pageSize {
+		return errPageSize
+	}
+	if d.phase == reading {
+		d.image.commit(c)
+		return nil
+	}
+	d.sums.Apply(c)
+	d.append(&wal.Txn{
+		TxnInfo: wal.TxnInfo{Size: c.Size, Pages: wal.Pgno(len(c.Frames)), Checksum: d.sums.Total()},
+		Frames:  c.Frames,
+		Source:  d.log,
+		End:     c.End,
+	})
+	return nil
+}
+
+// append gives txn its index and time and hands it to the sink.
+func (d *database) append(txn *wal.Txn) {
+	txn.ID = d.last.ID + 1
+	txn.Time = d.now()
+	txn.PageSize = d.pageSize
+	d.last = txn.TxnInfo
+	d.sink.Append(txn)
+}
+
+// now returns the time of the next transaction: times increase strictly along
+// a lineage even when the clock does not.
+func (d *database) now() wal.Time {
+	return max(wal.TimeOf(d.set.now()), d.last.Time+1)
+}
+
+// save copies to local disk what only the log holds. The caller holds d.mu.
+func (d *database) save() {
+	if d.phase != following {
+		return
+	}
+	if err := d.sink.Save(); err != nil {
+		d.fail(err)
+	}
+}
+
+// openLog opens the backing log if there is one and it is not open yet.
+func (d *database) openLog() error {
+	if d.log != nil {
+		return nil
+	}
+	f, err := os.Open(d.file() + logSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	d.log = f
+	return nil
+}
+
+// logEnded forgets the log: it was restarted, cut short or removed after
+// everything in it had been captured and saved.
+func (d *database) logEnded() {
+	if d.tracker != nil {
+		d.tracker.Reset()
+	}
+	if d.image != nil {
+		d.image.dirty.backfilled()
+	}
+}
+
+// closeLog closes the backing log. Transactions that still lie in it must have
+// been saved.
+func (d *database) closeLog() {
+	if d.log != nil {
+		if err := d.log.Close(); err != nil {
+			d.logger().Warn("closing the log", "error", err)
+		}
+		d.log = nil
+	}
+}
+
+// Bounds of the time after which a broken capture is begun again.
+const (
+	minBackoff = time.Second
+	maxBackoff = time.Minute
+)
+
+// fail ends the capture of the generation. The application is not disturbed;
+// capture begins again, with a new generation, at a look after the backoff.
+func (d *database) fail(err error) {
+	d.dropImage()
+	d.backoff = min(max(2*d.backoff, minBackoff), maxBackoff)
+	d.retry = time.Now().Add(d.backoff)
+	d.phase, d.err = broken, err
+	d.logger().Error("capture stopped; what is committed from here on is not recorded until a new generation begins",
+		"error", err, "retry", d.backoff)
+	time.AfterFunc(d.backoff, d.retryNow)
+}
+
+func (d *database) retryNow() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.phase == broken {
+		d.again()
+	}
+}
+
+// again begins a new generation once the backoff is over.
+func (d *database) again() {
+	if time.Now().Before(d.retry) || d.set.isClosed() {
+		return
+	}
+	d.begin()
+}
+
+// lookSoon makes sure that the log is looked at even if no commit was
+// recognised in what was written. The caller holds d.mu.
+func (d *database) lookSoon() {
+	if d.armed {
+		return
+	}
+	d.armed = true
+	delay := min(lookDelay<<min(d.fruitless, 10), maxLookDelay)
+	time.AfterFunc(delay, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.armed = false
+		if d.unlooked {
+			d.fruitless++
+			d.look()
+		}
+	})
+}
+
+// How long a commit that no hint told of may go unseen: after the first look
+// that found nothing, twice as long each time.
+const (
+	lookDelay    = 5 * time.Millisecond
+	maxLookDelay = time.Second
+)
+
+// close saves what is captured and lets go of the files. Shipping goes on.
+func (d *database) close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.phase == following {
+		d.look()
+		d.save()
+	}
+	d.dropImage()
+	d.phase = idle
+	d.closeLog()
+	if d.sink == nil {
+		return nil
+	}
+	sink := d.sink
+	d.sink = nil
+	if err := sink.Close(); err != nil {
+		return fmt.Errorf("%s: %w", d.path, err)
+	}
+	return nil
+}

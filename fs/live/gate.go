@@ -1,0 +1,189 @@
+package live
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"github.com/walback/walback/wal"
+)
+
+// fileWatch watches a handle of a main database file, or of any file that may
+// become one.
+type fileWatch struct {
+	d       *database
+	written bool // through this handle; d.mu guards it
+}
+
+// logWatch watches a handle of a log.
+type logWatch struct{ d *database }
+
+// Gate implements watch. The lock is held until Done, so that nobody looks
+// while the file changes.
+func (w *fileWatch) Gate(gateOp) {
+	w.d.mu.Lock()
+	w.written = true
+	w.d.gateFile()
+}
+
+// Done implements watch.
+func (w *fileWatch) Done(gateOp) { w.d.mu.Unlock() }
+
+// Written implements watch. The log tells what is committed, not the file.
+func (w *fileWatch) Written(int64, []byte) {}
+
+// Released implements watch. A database that was copied into the mount is
+// followed from here on, though no connection was opened yet.
+func (w *fileWatch) Released() {
+	w.d.mu.Lock()
+	written := w.written
+	w.d.mu.Unlock()
+	if written {
+		w.d.set.consider(w.d.path)
+	}
+	w.d.set.released(w.d)
+}
+
+// gateFile comes before a change of the main file: a checkpoint, which may only
+// put there what is saved, because a restart compares the file with what was
+// saved last. Any other change makes the log no longer the truth; the database
+// is taken in anew when its log is next used. The caller holds d.mu.
+func (d *database) gateFile() {
+	if d.phase == idle {
+		return
+	}
+	if d.unlooked {
+		d.look()
+	}
+	d.save()
+	if d.phase != broken && d.tracker.Position().Frames == 0 {
+		d.logger().Info("the database is written to without its log; capture pauses until the log is used again")
+		d.dropImage()
+		d.phase = idle
+	}
+}
+
+// Gate implements watch. The lock is held until Done.
+func (w *logWatch) Gate(op gateOp) {
+	d := w.d
+	d.mu.Lock()
+	if d.phase == idle && op == opLogRestart {
+		d.takeIn()
+		return
+	}
+	d.look()
+	d.save()
+}
+
+// Done implements watch.
+func (w *logWatch) Done(op gateOp) {
+	defer w.d.mu.Unlock()
+	w.d.logChanged()
+}
+
+// Written implements watch. A write that begins within the header comes
+// between Gate and Done, so the lock is held already.
+func (w *logWatch) Written(off int64, p []byte) {
+	d := w.d
+	if off < wal.HeaderSize {
+		d.hint.Wrote(off, p)
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.logWritten(off, p)
+}
+
+// logWritten looks if the write may have completed a commit. The caller holds
+// d.mu.
+func (d *database) logWritten(off int64, p []byte) {
+	commit := d.hint.Wrote(off, p)
+	if d.phase == idle {
+		return
+	}
+	d.unlooked = true
+	if d.phase != broken && off < d.tracker.Position().Offset() && d.tracker.Position().Frames > 0 {
+		// Frames that were committed, but that SQLite never learnt of (its
+		// process was killed between the commit frame and the wal-index), are
+		// overwritten.
+		d.logger().Warn("committed frames were overwritten; a new generation begins", "offset", off)
+		d.begin()
+		return
+	}
+	if commit {
+		d.fruitless = 0
+		d.look()
+		return
+	}
+	d.lookSoon()
+}
+
+// Released implements watch.
+func (w *logWatch) Released() { w.d.set.released(w.d) }
+
+// logChanged finds out what an operation on the open log has left of it. The
+// caller holds d.mu.
+func (d *database) logChanged() {
+	if d.tracker == nil || d.log == nil {
+		return
+	}
+	same, err := d.tracker.Check(d.log)
+	if err != nil {
+		d.fail(err)
+		return
+	}
+	if !same {
+		d.logEnded()
+	}
+}
+
+// logReplaced finds out whether the name of the log still leads to the log that
+// is open.
+func (d *database) logReplaced() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.phase == idle {
+		return
+	}
+	if d.log != nil && sameFile(d.log, d.file()+logSuffix) {
+		d.logChanged()
+		return
+	}
+	d.closeLog()
+	d.logEnded()
+}
+
+// fileReplaced finds out whether the database is still the same file after an
+// operation on its name or on a directory above it.
+func (d *database) fileReplaced(op gateOp) {
+	d.mu.Lock()
+	st, err := os.Lstat(d.file())
+	same := err == nil && d.stat != nil && os.SameFile(st, d.stat)
+	if same && op == opTruncate {
+		d.gateFile()
+	}
+	d.mu.Unlock()
+	if same {
+		return
+	}
+	if err := d.close(); err != nil {
+		d.logger().Error("letting go of a database that was removed or renamed", "error", err)
+	}
+	d.set.mu.Lock()
+	defer d.set.mu.Unlock()
+	d.set.forget(d)
+}
+
+func sameFile(f *os.File, name string) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(name)
+	return err == nil && os.SameFile(a, b)
+}
+
+func isNotDir(err error) bool {
+	return errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrNotExist)
+}
