@@ -41,3 +41,10 @@ func (e *tellError) Unwrap() error { return e.is }
 func tell(is error, format string, args ...any) error {
 	return &tellError{fmt.Sprintf(format, args...), is}
 }
+
+// isVanished reports whether err tells that an object which was listed is not
+// there any more: a piece that has been shipped, or an object that was pruned.
+func isVanished(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrNoClient) &&
+		!errors.Is(err, ErrNoGeneration) && !errors.Is(err, ErrNoInstant) && !errors.Is(err, ErrNoBucket)
+}

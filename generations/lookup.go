@@ -1,0 +1,212 @@
+package generations
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sort"
+
+	"github.com/walback/walback/wal"
+)
+
+// At answers an instant with a plan, out of what the last Refresh has found. A
+// time means the last transaction at or before it, in the newest generation
+// that begins at or before it; an index the transaction of the newest
+// generation that has it. The error matches ErrNoInstant (in the future of now,
+// before history begins, an unknown index), ErrNoGeneration, or ErrIncomplete
+// when objects are missing.
+func (t *Timeline) At(ctx context.Context, i Instant, now wal.Time) (Plan, error) {
+	plan, err := t.at(ctx, t.listing.Load(), i, now)
+	if !isVanished(err) && !errors.Is(err, ErrIncomplete) {
+		return plan, err
+	}
+	if err := t.list(ctx, true); err != nil {
+		return Plan{}, err
+	}
+	return t.at(ctx, t.listing.Load(), i, now)
+}
+
+func (t *Timeline) at(ctx context.Context, l *listing, i Instant, now wal.Time) (Plan, error) {
+	if i.kind == instantTime && i.time > now {
+		return Plan{}, tell(ErrNoInstant, "%s is in the future: it is %s", i.time, now)
+	}
+	look := lookup{Timeline: t, listing: l}
+	among := l.generations
+	if i.generation != 0 {
+		s := l.find(i.generation)
+		if s == nil {
+			return Plan{}, tell(ErrNoGeneration, "%s has no generation %s", t.client, i.generation)
+		}
+		among = []*shelf{s}
+	}
+	for _, s := range slices.Backward(among) {
+		txn, ok, err := look.instant(ctx, s, i)
+		if err != nil {
+			return Plan{}, err
+		}
+		if ok {
+			return look.plan(ctx, s, txn)
+		}
+	}
+	return Plan{}, look.none(ctx, among, i)
+}
+
+// lookup answers questions about one listing.
+type lookup struct {
+	*Timeline
+	listing *listing
+}
+
+// instant returns the transaction that i means in s; false when s has none.
+func (l lookup) instant(ctx context.Context, s *shelf, i Instant) (wal.TxnInfo, bool, error) {
+	first, ok, err := l.first(ctx, s)
+	if err != nil || !ok {
+		return wal.TxnInfo{}, false, err
+	}
+	switch i.kind {
+	case instantTXID:
+		if i.txid < first.ID {
+			return wal.TxnInfo{}, false, nil
+		}
+		return l.byID(ctx, s, i.txid)
+	case instantTime:
+		if i.time < first.Time {
+			return wal.TxnInfo{}, false, nil
+		}
+		txn, err := l.byTime(ctx, s, first, i.time)
+		return txn, err == nil, err
+	}
+	return l.last(ctx, s, first)
+}
+
+// none is the error for an instant that no generation has.
+func (l lookup) none(ctx context.Context, among []*shelf, i Instant) error {
+	var oldest, newest wal.TxnInfo
+	for _, s := range among {
+		first, ok, err := l.first(ctx, s)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		if oldest.ID == 0 {
+			oldest = first
+		}
+		if newest, _, err = l.last(ctx, s, first); err != nil {
+			return err
+		}
+	}
+	switch {
+	case oldest.ID == 0:
+		return tell(ErrNoInstant, "%s has no transaction yet: its first snapshot is not stored", l.client)
+	case i.kind == instantTXID:
+		return tell(ErrNoInstant, "%s has no transaction %d; the newest is %d of %s", l.client, i.txid, newest.ID, newest.Time)
+	}
+	return tell(ErrNoInstant, "history of %s begins at %s, after %s", l.client, oldest.Time, i.time)
+}
+
+// first returns the first transaction of s that has a view; false when there is
+// none yet, because the generation is still being put.
+func (l lookup) first(ctx context.Context, s *shelf) (wal.TxnInfo, bool, error) {
+	var none wal.TxnInfo
+	if len(s.images) > 0 {
+		info, err := l.info(ctx, s.images[0])
+		if err != nil || !info.Fuzzy {
+			return info.Last, err == nil, err
+		}
+		return l.byID(ctx, s, info.Last.ID+1)
+	}
+	if len(s.cover) == 0 {
+		return none, false, nil
+	}
+	m, err := l.manifest(ctx, s)
+	if err != nil {
+		return none, false, err
+	}
+	if m.Parent == nil {
+		return none, false, tell(ErrIncomplete, "%s: generation %s has no snapshot", l.client, s.id)
+	}
+	return l.byID(ctx, s, m.Parent.Txn+1)
+}
+
+// last returns the newest transaction of s, whose first is given.
+func (l lookup) last(ctx context.Context, s *shelf, first wal.TxnInfo) (wal.TxnInfo, bool, error) {
+	if len(s.cover) == 0 {
+		return first, true, nil
+	}
+	info, err := l.info(ctx, s.cover[len(s.cover)-1])
+	if err != nil {
+		return wal.TxnInfo{}, false, err
+	}
+	if info.Last.ID < first.ID {
+		return first, true, nil
+	}
+	return info.Last, true, nil
+}
+
+// byID returns the transaction with index id of s; false when s does not have
+// it.
+func (l lookup) byID(ctx context.Context, s *shelf, id wal.TXID) (wal.TxnInfo, bool, error) {
+	k, ok := slices.BinarySearchFunc(s.images, id, func(o PlanObject, id wal.TXID) int { return cmp.Compare(o.First, id) })
+	if ok {
+		info, err := l.info(ctx, s.images[k])
+		if err != nil || !info.Fuzzy {
+			return info.Last, err == nil, err
+		}
+	}
+	i := holder(s.cover, id)
+	if i < 0 {
+		return wal.TxnInfo{}, false, nil
+	}
+	txns, err := l.txns(ctx, s.cover[i])
+	if err != nil {
+		return wal.TxnInfo{}, false, err
+	}
+	n, ok := slices.BinarySearchFunc(txns, id, func(t wal.TxnInfo, id wal.TXID) int { return cmp.Compare(t.ID, id) })
+	if ok {
+		return txns[n], true, nil
+	}
+	if i+1 < len(s.cover) {
+		return wal.TxnInfo{}, false, l.gap(s, id, s.cover[i+1].First-1)
+	}
+	return wal.TxnInfo{}, false, nil
+}
+
+// holder returns the index of the last object of cover that begins at or before
+// id, -1 for none.
+func holder(cover []PlanObject, id wal.TXID) int {
+	return sort.Search(len(cover), func(i int) bool { return cover[i].First > id }) - 1
+}
+
+// gap is the error for transactions of which no object is there.
+func (l lookup) gap(s *shelf, first, last wal.TXID) error {
+	return tell(ErrIncomplete, "%s: generation %s: the segments with transactions %d to %d are missing", l.client, s.id, first, last)
+}
+
+// byTime returns the last transaction of s at or before at, which is not before
+// first, the first one that has a view.
+func (l lookup) byTime(ctx context.Context, s *shelf, first wal.TxnInfo, at wal.Time) (wal.TxnInfo, error) {
+	var failed error
+	i := sort.Search(len(s.cover), func(i int) bool {
+		if failed != nil {
+			return true
+		}
+		info, err := l.info(ctx, s.cover[i])
+		failed = err
+		return err != nil || info.First.Time > at
+	}) - 1
+	if failed != nil || i < 0 {
+		return first, failed
+	}
+	txns, err := l.txns(ctx, s.cover[i])
+	if err != nil {
+		return first, err
+	}
+	n := sort.Search(len(txns), func(n int) bool { return txns[n].Time > at }) - 1
+	if n < 0 || txns[n].ID < first.ID {
+		return first, nil
+	}
+	return txns[n], nil
+}

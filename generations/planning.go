@@ -1,0 +1,134 @@
+package generations
+
+import (
+	"context"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/walback/walback/wal"
+	"github.com/walback/walback/wal/pack"
+)
+
+// plan returns the objects that make up s as of txn.
+func (l lookup) plan(ctx context.Context, s *shelf, txn wal.TxnInfo) (Plan, error) {
+	m, err := l.manifest(ctx, s)
+	if err != nil {
+		return Plan{}, err
+	}
+	objects, err := l.objects(ctx, s, txn.ID)
+	if err != nil {
+		return Plan{}, err
+	}
+	return Plan{
+		Client: l.client, File: m.File, Generation: s.id,
+		Txn: txn, PageSize: m.PageSize, Objects: objects,
+	}, nil
+}
+
+// objects returns what makes up transaction id of s, newest first: segments
+// back to a snapshot, which may lie in a parent.
+func (l lookup) objects(ctx context.Context, s *shelf, id wal.TXID) ([]PlanObject, error) {
+	var objects []PlanObject
+	for {
+		image, err := l.imageBefore(ctx, s, id)
+		if err != nil {
+			return nil, err
+		}
+		var parent *Parent
+		var base wal.TXID // what the segments lie over
+		if image != nil {
+			base = image.First
+		} else {
+			m, err := l.manifest(ctx, s)
+			if err != nil {
+				return nil, err
+			}
+			if m.Parent == nil || m.Parent.Generation >= s.id || m.Parent.Txn > id {
+				return nil, tell(ErrIncomplete, "%s: generation %s has no snapshot for transaction %d", l.client, s.id, id)
+			}
+			parent, base = m.Parent, m.Parent.Txn
+		}
+		run, err := l.segments(ctx, s, base+1, id)
+		if err != nil {
+			return nil, err
+		}
+		slices.Reverse(run)
+		objects = append(objects, run...)
+		if parent == nil {
+			return append(objects, *image), nil
+		}
+		id = parent.Txn
+		child := s.id
+		if s = l.listing.find(parent.Generation); s == nil {
+			return nil, tell(ErrIncomplete, "%s: generation %s goes on from %s, which is missing", l.client, child, parent.Generation)
+		}
+	}
+}
+
+// imageBefore returns the newest snapshot of s that transaction id can lie over,
+// nil when there is none. A fuzzy one is no view of its own transaction.
+func (l lookup) imageBefore(ctx context.Context, s *shelf, id wal.TXID) (*PlanObject, error) {
+	for _, o := range slices.Backward(s.images) {
+		if o.First > id {
+			continue
+		}
+		if o.First == id {
+			info, err := l.info(ctx, o)
+			if err != nil {
+				return nil, err
+			}
+			if info.Fuzzy {
+				continue
+			}
+		}
+		return &o, nil
+	}
+	return nil, nil
+}
+
+// segments returns the objects of s that hold transactions from to to,
+// ascending, and makes sure that none is missing. They are opened for it, at
+// the same time; who executes the plan needs them open anyway.
+func (l lookup) segments(ctx context.Context, s *shelf, from, to wal.TXID) ([]PlanObject, error) {
+	if from > to {
+		return nil, nil
+	}
+	run := slices.Clone(s.cover[max(holder(s.cover, from), 0) : holder(s.cover, to)+1])
+	infos, err := l.allInfos(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	next := from
+	for i, info := range infos {
+		if info.First.ID > next {
+			return nil, l.gap(s, next, info.First.ID-1)
+		}
+		if i == 0 && info.Last.ID < from {
+			break
+		}
+		next = info.Last.ID + 1
+	}
+	if next <= to {
+		return nil, l.gap(s, next, to)
+	}
+	return run, nil
+}
+
+// allInfos returns what the roots of objects tell.
+func (l lookup) allInfos(ctx context.Context, objects []PlanObject) ([]pack.Info, error) {
+	infos := make([]pack.Info, len(objects))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(openers)
+	for i, o := range objects {
+		var known bool
+		if infos[i], known = l.infos.Get(o.Object); known {
+			continue
+		}
+		g.Go(func() (err error) {
+			infos[i], err = l.info(ctx, o)
+			return err
+		})
+	}
+	return infos, g.Wait()
+}

@@ -1,0 +1,160 @@
+package generations
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/walback/walback/wal"
+	"github.com/walback/walback/wal/pack"
+)
+
+// segmentCost is what a segment of so many bytes adds to the wish for a new
+// snapshot: its size, but never less than what asking the store for one more
+// object is worth.
+func segmentCost(size int64) int64 { return max(size, 16<<10) }
+
+// shipManifest puts generation.json.
+func (w *Writer) shipManifest(ctx context.Context, g *lineage) error {
+	o := g.object(w.client, ManifestObject)
+	body := bytes.NewReader(g.manifest)
+	err := w.shipper.store.Put(ctx, o.Key(), io.NewSectionReader(body, 0, body.Size()))
+	if errors.Is(err, ErrExists) {
+		err = w.sameManifest(ctx, g, o)
+	}
+	if err != nil {
+		return err
+	}
+	return w.shipped(g, o, func() []string {
+		g.Manifest, g.manifest = true, nil
+		return nil
+	})
+}
+
+// shipBase puts the image that the generation begins with.
+func (w *Writer) shipBase(ctx context.Context, g *lineage) error {
+	o := g.object(w.client, SnapshotObject)
+	f, size, err := w.shipper.spool.Open(o.Key())
+	if err != nil {
+		return w.localDamage(err)
+	}
+	defer f.Close() // only read
+	err = w.shipper.store.Put(ctx, o.Key(), io.NewSectionReader(f, 0, size))
+	if errors.Is(err, ErrExists) {
+		err = w.sameImage(ctx, g, o, f, size)
+	}
+	if err != nil {
+		return err
+	}
+	return w.shipped(g, o, func() []string {
+		g.Snapshot, g.SnapshotSize = o.First, size
+		return nil
+	})
+}
+
+// shipped notes that o is in the store: first in memory, by note; then in the
+// state file; then the spool lets go of it and of what note returns.
+func (w *Writer) shipped(g *lineage, o Object, note func() (garbage []string)) error {
+	w.mu.Lock()
+	w.garbage = append(append(w.garbage, o.Key()), note()...)
+	w.unsettled, g.resumed = true, false
+	w.mu.Unlock()
+	if w.shipper.options.OnShipped != nil {
+		w.shipper.options.OnShipped(w.client, o)
+	}
+	return w.settle()
+}
+
+// shipSegment merges waiting pieces into one segment and puts it.
+func (w *Writer) shipSegment(ctx context.Context, g *lineage) error {
+	pieces := w.nextPieces(g)
+	if len(pieces) == 0 {
+		return nil
+	}
+	o := g.segment(w.client, pieces[0].First)
+	info, f, err := w.shipper.spool.merge(o, pieces)
+	if err != nil {
+		return w.localDamage(err)
+	}
+	defer f.drop() // a leftover is removed when the spool is opened
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.began = time.Now()
+	w.mu.Unlock()
+	err = w.shipper.store.Put(ctx, o.Key(), io.NewSectionReader(f, 0, size))
+	if errors.Is(err, ErrExists) {
+		info, size, err = w.sameSegment(ctx, g, o)
+	}
+	if err != nil {
+		return err
+	}
+	return w.segmentShipped(g, o, info.Mark, size)
+}
+
+// maxPieces bounds the files that are open while a segment is made.
+const maxPieces = 64
+
+// nextPieces returns the pieces for one segment.
+func (w *Writer) nextPieces(g *lineage) []piece {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n, raw := 0, int64(0)
+	for n < min(len(g.pieces), maxPieces) && (n == 0 || raw+g.pieces[n].raw <= maxRun) {
+		raw += g.pieces[n].raw
+		n++
+	}
+	return g.pieces[:n:n]
+}
+
+// merge writes the segment o, which has the transactions of pieces, to a
+// temporary file.
+func (s *Spool) merge(o Object, pieces []piece) (info pack.Info, f *spoolFile, err error) {
+	readers := make([]*pack.Reader, len(pieces))
+	for i, p := range pieces {
+		r, done, err := s.openPack(p.Object)
+		if err != nil {
+			return info, nil, err
+		}
+		defer done() // only read
+		readers[i] = r
+	}
+	if f, err = s.create(); err != nil {
+		return info, nil, err
+	}
+	info, err = pack.Merge(f, o.Place(), pack.WriterOptions{}, readers...)
+	if err != nil {
+		return info, nil, errors.Join(err, f.drop())
+	}
+	return info, f, nil
+}
+
+// localDamage makes an object of the spool that is damaged or gone, which is
+// what a power loss can leave, a reason to give the generation up.
+func (w *Writer) localDamage(err error) error {
+	if errors.Is(err, pack.ErrCorrupt) || isVanished(err) {
+		return &conflictError{ours: true, what: "the spool has lost what was to be shipped: " + err.Error()}
+	}
+	return err
+}
+
+// segmentShipped notes that transactions up to mark are in the store.
+func (w *Writer) segmentShipped(g *lineage, o Object, mark wal.Mark, size int64) error {
+	defer w.shipper.images.consider(w, g)
+	return w.shipped(g, o, func() (garbage []string) {
+		n := 0
+		for n < len(g.pieces) && g.pieces[n].Last <= mark.Txn.ID {
+			garbage = append(garbage, g.pieces[n].Key())
+			n++
+		}
+		g.pieces = slices.Delete(slices.Clone(g.pieces), 0, n)
+		g.Mark, g.Segment = mark, o.Key()
+		g.Behind += segmentCost(size)
+		return garbage
+	})
+}

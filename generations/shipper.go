@@ -1,0 +1,230 @@
+package generations
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/walback/walback/wal"
+)
+
+// ShipperOptions are settings of a Shipper. The zero value works.
+type ShipperOptions struct {
+	Interval time.Duration // between the segments of one database under load; default 1 s
+	Uploads  int           // objects put at the same time; default 8
+	Logger   *slog.Logger  // default: nothing is logged
+
+	// Packs opens stored and local objects. Without it, no snapshots but the
+	// first of a generation are made.
+	Packs Opener
+
+	// OnShipped is told of every object that has got into the store.
+	OnShipped func(client string, o Object)
+
+	// OnBroken is told when shipping, in the background, has found that a
+	// generation cannot be continued: err is what Writer.Err returns. The
+	// database's capture should then call Begin, from wherever it likes.
+	OnBroken func(client string, err error)
+}
+
+// Shipper carries what Writers save to the store. It never gives up: while the
+// store fails, everything stays in the spool, and it tries again.
+type Shipper struct {
+	store    Store
+	spool    *Spool
+	options  ShipperOptions
+	schedule schedule
+	images   imaging
+	cancel   context.CancelFunc
+	work     sync.WaitGroup // the schedule's goroutine
+
+	mu      sync.Mutex
+	writers map[string]*Writer // by client; those with something to ship, or open
+	closed  bool
+}
+
+// NewShipper starts shipping what is in the spool, also of databases that
+// nobody opens any more.
+func NewShipper(s Store, sp *Spool, o ShipperOptions) *Shipper {
+	if o.Interval <= 0 {
+		o.Interval = time.Second
+	}
+	if o.Uploads <= 0 {
+		o.Uploads = 8
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	sh := &Shipper{store: s, spool: sp, options: o, cancel: cancel, writers: make(map[string]*Writer)}
+	sh.images.ctx = ctx
+	sh.schedule = schedule{
+		limit: o.Uploads,
+		take:  sh.takeTurn,
+		next:  (*Writer).due,
+		wake:  make(chan struct{}, 1),
+	}
+	sh.takeUp()
+	sh.work.Go(func() { sh.schedule.run(ctx) })
+	return sh
+}
+
+// takeUp loads the databases that have something in the spool.
+func (s *Shipper) takeUp() {
+	clients, err := s.spool.Clients()
+	if err != nil {
+		s.options.Logger.Error("what an earlier run left in the spool is not shipped", "error", err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range clients {
+		w, err := s.load(c)
+		if err != nil {
+			s.options.Logger.Error("what an earlier run left in the spool is not shipped", "client", c, "error", err)
+			continue
+		}
+		s.schedule.notify(w)
+	}
+}
+
+// load returns the Writer of client. The caller holds mu.
+func (s *Shipper) load(client string) (*Writer, error) {
+	if w := s.writers[client]; w != nil {
+		return w, nil
+	}
+	w := &Writer{client: client, shipper: s}
+	if err := w.load(); err != nil {
+		return nil, err
+	}
+	s.writers[client] = w
+	return w, nil
+}
+
+// Database returns the Writer of a database that is to be captured. A client
+// has one Writer open at a time.
+func (s *Shipper) Database(client, file string) (*Writer, error) {
+	if err := CheckClient(client); err != nil {
+		return nil, err
+	}
+	if file == "" || fileOf(file) != file {
+		return nil, fmt.Errorf("client %s: %q is not a file name", client, file)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errors.New("generations: the shipper is closed")
+	}
+	w, err := s.load(client)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.open {
+		return nil, fmt.Errorf("client %s is being captured already, as %s", client, PathOf(client, w.file))
+	}
+	w.open, w.file = true, file
+	return w, nil
+}
+
+// Flush returns when everything appended is in the store. Otherwise it returns
+// the context's error, or what keeps it from getting there, and what is left;
+// that stays in the spool.
+func (s *Shipper) Flush(ctx context.Context) error {
+	done := s.schedule.expedite()
+	defer done()
+	for {
+		turned := s.schedule.afterTurn()
+		left, hopeless := s.left()
+		if len(left) == 0 {
+			return nil
+		}
+		if hopeless {
+			return fmt.Errorf("not in the store, kept in %s: %s", s.spool.dir, strings.Join(left, "; "))
+		}
+		select {
+		case <-turned:
+		case <-ctx.Done():
+			return fmt.Errorf("not in the store yet, kept in %s: %s: %w", s.spool.dir, strings.Join(left, "; "), ctx.Err())
+		}
+	}
+}
+
+// left says per database what is not in the store, and whether none of it can
+// get there.
+func (s *Shipper) left() (left []string, hopeless bool) {
+	hopeless = true
+	for _, w := range s.all() {
+		txns, stuck := w.unshipped()
+		if txns == 0 && !w.hasWork() {
+			continue
+		}
+		text := fmt.Sprintf("%s: %d transactions", w.client, txns)
+		switch {
+		case stuck != nil && !w.hasWork():
+			text += ": " + stuck.Error()
+		default:
+			hopeless = false
+			if err := w.failure(); err != nil {
+				text += ": " + err.Error()
+			}
+		}
+		left = append(left, text)
+	}
+	return left, hopeless
+}
+
+// all returns the Writers in the order of their clients.
+func (s *Shipper) all() []*Writer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*Writer, 0, len(s.writers))
+	for _, w := range s.writers {
+		all = append(all, w)
+	}
+	slices.SortFunc(all, func(a, b *Writer) int { return strings.Compare(a.client, b.client) })
+	return all
+}
+
+// Close stops shipping at once; Flush first to ship what there is. What is not
+// in the store stays in the spool, which is not closed.
+func (s *Shipper) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.cancel()
+	s.work.Wait()
+	s.images.wait()
+	return nil
+}
+
+// DatabaseStatus is how far one database has come.
+type DatabaseStatus struct {
+	Client     string        `json:"client"`
+	File       string        `json:"file"`
+	Generation ID            `json:"generation"` // zero: none yet
+	Committed  wal.TxnInfo   `json:"committed"`  // last one appended
+	Shipped    wal.TxnInfo   `json:"shipped"`    // last one in the store, zero: none yet
+	Queued     int           `json:"queued_transactions"`
+	Bytes      int64         `json:"queued_bytes"` // what is not in the store takes locally, in the log or the spool
+	Lag        time.Duration `json:"lag_ns"`       // since the oldest commit that is not in the store; 0: none
+	Err        error         `json:"-"`            // of the last attempt; nil: it succeeded
+	Error      string        `json:"error,omitempty"`
+}
+
+// Status tells how far every database has come, in the order of clients.
+func (s *Shipper) Status() []DatabaseStatus {
+	now := wal.TimeOf(time.Now())
+	all := s.all()
+	status := make([]DatabaseStatus, len(all))
+	for i, w := range all {
+		status[i] = w.status(now)
+	}
+	return status
+}

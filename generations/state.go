@@ -1,0 +1,86 @@
+package generations
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/walback/walback/wal"
+)
+
+// stateFormat is the version of the state file.
+const stateFormat = 1
+
+// state is what a spool remembers of a client between runs: the generations
+// that are not wholly in the store, oldest first, and the newest one always.
+type state struct {
+	Format      int        `json:"format"`
+	Client      string     `json:"client"`
+	Generations []progress `json:"generations"`
+}
+
+// progress is how far a generation has come on its way to the store. It is
+// written after every object that was put, before what the object holds is
+// removed from the spool; so what it lacks is at most the last object put.
+type progress struct {
+	ID       ID       `json:"id"`
+	File     string   `json:"file"`
+	PageSize int      `json:"page_size"`
+	Base     wal.TXID `json:"base"` // transaction of the first snapshot
+
+	// What the store has.
+	Manifest     bool     `json:"manifest"`
+	Snapshot     wal.TXID `json:"snapshot"`       // newest, 0: none yet
+	SnapshotSize int64    `json:"snapshot_bytes"` // of it
+	Behind       int64    `json:"behind"`         // cost of the segments behind it, see segmentCost
+	Segment      string   `json:"segment"`        // key of the newest, "" for none
+	Mark         wal.Mark `json:"mark"`           // behind the newest segment, or else the first snapshot
+}
+
+// statePath returns where the state of client lies. Its name is a hash because
+// the name of a client may be longer than a file name can be.
+func (s *Spool) statePath(client string) string {
+	sum := sha256.Sum256([]byte(client))
+	return filepath.Join(s.stateDir(), hex.EncodeToString(sum[:16])+".json")
+}
+
+// loadState returns the state of client, an empty one when there is none.
+func (s *Spool) loadState(client string) (state, error) {
+	st := state{Format: stateFormat, Client: client}
+	path := s.statePath(client)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return st, nil
+	}
+	if err != nil {
+		return st, fmt.Errorf("spool: %w", err)
+	}
+	var have state
+	if err := json.Unmarshal(b, &have); err != nil {
+		return st, tell(errBadState, "spool: %s: %v", path, err)
+	}
+	if have.Format != stateFormat || have.Client != client {
+		return st, tell(errBadState, "spool: %s: format %d of client %q, want format %d of %q", path, have.Format, have.Client, stateFormat, client)
+	}
+	return have, nil
+}
+
+// errBadState tells that a state file is damaged.
+var errBadState = errors.New("state file is damaged")
+
+// saveState writes the state of a client.
+func (s *Spool) saveState(st state) error {
+	b, err := json.MarshalIndent(st, "", " ")
+	if err != nil {
+		return fmt.Errorf("spool: state of %s: %w", st.Client, err)
+	}
+	if err := s.writeFile(s.statePath(st.Client), append(b, '\n')); err != nil {
+		return fmt.Errorf("spool: state of %s: %w", st.Client, err)
+	}
+	return nil
+}

@@ -1,0 +1,186 @@
+package generations
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/walback/walback/wal"
+	"github.com/walback/walback/wal/pack"
+)
+
+// Timeline knows what there is of one client, in the store and, beside a live
+// mount, in the spool, and answers an instant with a plan. It knows names as of
+// the last Refresh, and reads the ends of objects only where an answer needs
+// them. It is safe for concurrent use.
+type Timeline struct {
+	client string
+	store  Store
+	spool  *Spool
+	packs  Opener
+
+	refresh sync.Mutex // held while listing
+	listing atomic.Pointer[listing]
+
+	infos *lru.Cache[Object, pack.Info] // objects never change
+
+	mu        sync.Mutex
+	manifests map[ID]Manifest
+}
+
+// keptInfos is how many objects' roots a Timeline remembers.
+const keptInfos = 4096
+
+// OpenTimeline lists a client. spool is nil away from the live mount. The error
+// matches ErrNoClient when there is nothing of it.
+func OpenTimeline(ctx context.Context, client string, s Store, spool *Spool, packs Opener) (*Timeline, error) {
+	if err := CheckClient(client); err != nil {
+		return nil, tell(ErrNoClient, "%v", err)
+	}
+	infos, err := lru.New[Object, pack.Info](keptInfos)
+	if err != nil {
+		return nil, err
+	}
+	t := &Timeline{client: client, store: s, spool: spool, packs: packs, infos: infos, manifests: make(map[ID]Manifest)}
+	t.listing.Store(&listing{})
+	if err := t.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	if len(t.listing.Load().generations) == 0 {
+		return nil, tell(ErrNoClient, "%s has no client %q", s, client)
+	}
+	return t, nil
+}
+
+// Client returns the client's name.
+func (t *Timeline) Client() string { return t.client }
+
+// Refresh takes note of what is new: two listings of what comes behind what is
+// known. What has been removed is found out when a plan needs it.
+func (t *Timeline) Refresh(ctx context.Context) error { return t.list(ctx, false) }
+
+func (t *Timeline) list(ctx context.Context, whole bool) error {
+	t.refresh.Lock()
+	defer t.refresh.Unlock()
+	l, err := list(ctx, t.client, t.store, t.spool, t.listing.Load(), whole)
+	if err != nil {
+		return err
+	}
+	t.listing.Store(l)
+	return nil
+}
+
+// maxPlans is how often an instant is planned at most when objects vanish.
+const maxPlans = 3
+
+// Use plans i and calls do with the plan. When do fails because an object has
+// gone since it was listed (the error matches fs.ErrNotExist: a piece has been
+// shipped, objects were merged or pruned), everything is listed and planned
+// again.
+func (t *Timeline) Use(ctx context.Context, i Instant, now wal.Time, do func(Plan) error) error {
+	for n := 1; ; n++ {
+		plan, err := t.At(ctx, i, now)
+		if err != nil {
+			return err
+		}
+		if err = do(plan); !isVanished(err) || n == maxPlans {
+			return err
+		}
+		if err := t.list(ctx, true); err != nil {
+			return err
+		}
+	}
+}
+
+// info returns what the root of an object tells.
+func (t *Timeline) info(ctx context.Context, o PlanObject) (pack.Info, error) {
+	if info, ok := t.infos.Get(o.Object); ok {
+		return info, nil
+	}
+	r, err := t.packs.OpenPack(ctx, o)
+	if err != nil {
+		return pack.Info{}, fmt.Errorf("%s: %w", t.client, err)
+	}
+	info := r.Info()
+	if err := checkName(o.Object, info); err != nil {
+		return pack.Info{}, fmt.Errorf("%s: %w", t.client, err)
+	}
+	t.infos.Add(o.Object, info)
+	return info, nil
+}
+
+// checkName compares what an object's root tells with its name.
+func checkName(o Object, info pack.Info) error {
+	kind, first := pack.Segment, info.First.ID
+	if o.Kind == SnapshotObject {
+		kind = pack.Snapshot
+	}
+	if info.Kind != kind || first != o.First || o.Last != 0 && o.Last != info.Last.ID {
+		return &pack.CorruptError{Place: o.Place(), What: fmt.Sprintf("the object holds transactions %d to %d", first, info.Last.ID)}
+	}
+	return nil
+}
+
+// txns returns the transactions of a segment or piece, ascending.
+func (t *Timeline) txns(ctx context.Context, o PlanObject) ([]wal.TxnInfo, error) {
+	r, err := t.packs.OpenPack(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", t.client, err)
+	}
+	txns, err := r.Txns()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", t.client, err)
+	}
+	return txns, nil
+}
+
+// maxManifest bounds how much of a generation.json is read, in bytes.
+const maxManifest = 1 << 20
+
+// manifest returns the manifest of a generation.
+func (t *Timeline) manifest(ctx context.Context, s *shelf) (Manifest, error) {
+	t.mu.Lock()
+	m, ok := t.manifests[s.id]
+	t.mu.Unlock()
+	if ok {
+		return m, nil
+	}
+	if s.manifest == nil {
+		return m, tell(ErrIncomplete, "%s: generation %s has no %s", t.client, s.id, manifestName)
+	}
+	b, err := t.readManifest(ctx, *s.manifest)
+	if err == nil {
+		m, err = ParseManifest(b)
+	}
+	if err != nil {
+		return m, fmt.Errorf("%s: generation %s: %w", t.client, s.id, err)
+	}
+	t.mu.Lock()
+	t.manifests[s.id] = m
+	t.mu.Unlock()
+	return m, nil
+}
+
+func (t *Timeline) readManifest(ctx context.Context, o PlanObject) ([]byte, error) {
+	var body io.ReadCloser
+	if o.Local {
+		f, _, err := t.spool.Open(o.Key())
+		if err != nil {
+			return nil, err
+		}
+		body = f
+	} else {
+		b, err := t.store.Get(ctx, o.Key(), 0, maxManifest)
+		if err != nil {
+			return nil, err
+		}
+		body = b
+	}
+	b, err := io.ReadAll(io.LimitReader(body, maxManifest))
+	return b, errors.Join(err, body.Close())
+}

@@ -1,0 +1,273 @@
+package generations
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/walback/walback/wal"
+)
+
+// Bounds of the time between attempts while the store fails.
+const (
+	firstRetry = 250 * time.Millisecond
+	lastRetry  = 30 * time.Second
+)
+
+// due returns when w should have a turn, and false when it has nothing to do.
+// What begins a generation, and backlog, goes out as fast as it can; a segment
+// not before the interval since the last one is over, so that an isolated
+// commit is sent at once and a stream of them once per interval.
+func (w *Writer) due(hurry bool) (time.Time, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.working() {
+		return time.Time{}, false
+	}
+	var due time.Time
+	g := w.oldestWaiting()
+	if !hurry && !w.unsettled && g != nil && g == w.current() && g.Manifest && g.Snapshot != 0 && g.waitingBytes() < maxRun && len(g.pieces) < maxPieces {
+		due = w.began.Add(w.shipper.options.Interval)
+	}
+	if w.retryAt.After(due) {
+		due = w.retryAt
+	}
+	return due, true
+}
+
+// working reports whether there is something to do. The caller holds mu.
+func (w *Writer) working() bool { return w.unsettled || w.oldestWaiting() != nil }
+
+// oldestWaiting returns the lineage to ship from next. The caller holds mu.
+func (w *Writer) oldestWaiting() *lineage {
+	for _, g := range w.lineages {
+		if g.waiting() || g == w.current() && g.stuck == nil && len(w.queue) > 0 {
+			return g
+		}
+	}
+	return nil
+}
+
+func (w *Writer) hasWork() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.working()
+}
+
+// failure returns why the last turn failed.
+func (w *Writer) failure() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.failed
+}
+
+// unshipped returns how many transactions are not in the store, and why some
+// never will be.
+func (w *Writer) unshipped() (n int, stuck error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n = len(w.queue)
+	for _, g := range w.lineages {
+		for _, p := range g.pieces {
+			n += int(p.Last - p.First + 1)
+		}
+		if g.stuck != nil {
+			stuck = g.stuck
+		}
+	}
+	return n, stuck
+}
+
+// takeTurn puts one object of w.
+func (s *Shipper) takeTurn(ctx context.Context, w *Writer) {
+	err := w.step(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	w.mu.Lock()
+	before := w.failed
+	w.failed = err
+	if err == nil {
+		w.attempts, w.retryAt = 0, time.Time{}
+	} else {
+		w.attempts++
+		w.retryAt = time.Now().Add(retryDelay(w.attempts))
+	}
+	w.mu.Unlock()
+	log := s.options.Logger.With("client", w.client)
+	switch {
+	case err != nil && (before == nil || before.Error() != err.Error()):
+		log.Warn("shipping fails; it is tried again until it succeeds", "error", err)
+	case err == nil && before != nil:
+		log.Info("shipping works again")
+	}
+}
+
+// retryDelay returns how long to wait after so many failed attempts in a row.
+func retryDelay(attempts int) time.Duration {
+	d := min(firstRetry<<min(attempts-1, 10), lastRetry)
+	return d/2 + rand.N(d/2)
+}
+
+// step does the next thing that w needs: put a manifest, a snapshot or a
+// segment. It is called once at a time for each Writer.
+func (w *Writer) step(ctx context.Context) error {
+	if err := w.settle(); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	g := w.oldestWaiting()
+	w.mu.Unlock()
+	if g == nil {
+		return nil
+	}
+	err := w.prove(ctx, g)
+	if err == nil {
+		err = w.shipNext(ctx, g)
+	}
+	var conflict *conflictError
+	if errors.As(err, &conflict) {
+		return w.stick(g, conflict)
+	}
+	return err
+}
+
+func (w *Writer) shipNext(ctx context.Context, g *lineage) error {
+	w.mu.Lock()
+	manifest, image := !g.Manifest, g.Snapshot == 0
+	w.mu.Unlock()
+	switch {
+	case manifest:
+		return w.shipManifest(ctx, g)
+	case image:
+		return w.shipBase(ctx, g)
+	}
+	w.saveQueue()
+	return w.shipSegment(ctx, g)
+}
+
+// saveQueue saves what is queued. Its failing ends the generation, which does
+// not keep what is saved from being shipped.
+func (w *Writer) saveQueue() {
+	before := w.Err()
+	if err := w.Save(); err != nil && before == nil {
+		w.shipper.broken(w, err)
+	}
+}
+
+// broken tells whom it concerns that w needs a new generation. No lock is held.
+func (s *Shipper) broken(w *Writer, err error) {
+	s.options.Logger.Error("capture of the generation ended", "client", w.client, "error", err)
+	if s.options.OnBroken != nil {
+		s.options.OnBroken(w.client, err)
+	}
+}
+
+// stick stops shipping g, because what the store has is not what it should
+// have.
+func (w *Writer) stick(g *lineage, c *conflictError) error {
+	w.mu.Lock()
+	is := ErrBroken
+	if !c.ours {
+		is = ErrFenced
+	}
+	g.stuck = fmt.Errorf("%s: generation %s: %w: %s", w.client, g.ID, is, c.what)
+	g.manifest = nil
+	current := g == w.current()
+	if current {
+		w.end(g, is, errors.New(c.what))
+		w.forget(g)
+		if !c.ours {
+			w.fenced = g.stuck
+		}
+	}
+	err := g.stuck
+	w.mu.Unlock()
+	if current {
+		w.shipper.broken(w, err)
+	}
+	return err
+}
+
+// settle writes down what the store has got, and then removes it from the
+// spool. What it could not do is done at the next turn.
+func (w *Writer) settle() error {
+	w.mu.Lock()
+	if !w.unsettled {
+		w.mu.Unlock()
+		return nil
+	}
+	w.dropOver()
+	garbage := w.garbage
+	w.mu.Unlock()
+	if err := w.saveState(); err != nil {
+		return err
+	}
+	for i, key := range garbage {
+		if err := w.shipper.spool.remove(key); err != nil {
+			w.mu.Lock()
+			w.garbage = w.garbage[i:]
+			w.mu.Unlock()
+			return err
+		}
+	}
+	w.mu.Lock()
+	w.garbage, w.unsettled = nil, false
+	w.mu.Unlock()
+	return nil
+}
+
+// dropOver forgets generations before the newest that are wholly in the store,
+// and those that can never be, once a newer one has its image there. The caller
+// holds mu.
+func (w *Writer) dropOver() {
+	imaged := false // a newer generation has its image in the store
+	for i := len(w.lineages) - 2; i >= 0; i-- {
+		g := w.lineages[i]
+		imaged = imaged || w.lineages[i+1].Snapshot != 0
+		shipped := g.stuck == nil && !g.waiting()
+		lost := imaged && errors.Is(g.stuck, ErrBroken)
+		if !shipped && !lost {
+			continue
+		}
+		w.garbage = append(w.garbage, g.object(w.client, ManifestObject).Key(), g.object(w.client, SnapshotObject).Key())
+		for _, p := range g.pieces {
+			w.garbage = append(w.garbage, p.Key())
+		}
+		w.lineages = slices.Delete(w.lineages, i, i+1)
+	}
+}
+
+// status tells how far w has come.
+func (w *Writer) status(now wal.Time) DatabaseStatus {
+	queued, stuck := w.unshipped()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	st := DatabaseStatus{Client: w.client, File: w.file, Queued: queued, Bytes: w.queued}
+	oldest := now
+	for _, g := range w.lineages {
+		st.Bytes += g.waitingBytes()
+		if len(g.pieces) > 0 {
+			oldest = min(oldest, g.pieces[0].head.Time)
+		}
+	}
+	if len(w.queue) > 0 {
+		oldest = min(oldest, w.queue[0].Time)
+	}
+	st.Lag = time.Duration(now-oldest) * time.Microsecond
+	if g := w.current(); g != nil {
+		st.Generation, st.Committed = g.ID, g.last
+		if g.Snapshot != 0 {
+			st.Shipped = g.Mark.Txn
+		}
+	}
+	for _, err := range []error{w.failed, stuck, w.Err()} {
+		if st.Err == nil && err != nil {
+			st.Err, st.Error = err, err.Error()
+		}
+	}
+	return st
+}
