@@ -1,0 +1,286 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/walback/walback/cache"
+	"github.com/walback/walback/fs"
+	"github.com/walback/walback/fs/history"
+	"github.com/walback/walback/fs/live"
+	"github.com/walback/walback/generations"
+	"github.com/walback/walback/wal"
+)
+
+// mounted is a live mount and everything that works for it, in the order in
+// which it is opened; it is closed in the reverse order. A field is nil until it
+// is open.
+type mounted struct {
+	o       mountOptions
+	logger  *slog.Logger
+	now     func() time.Time
+	began   wal.Time
+	url     *fileLock // no other mount ships to the URL
+	backing *os.File  // the plain files, opened before anything covers them
+	dir     *fileLock // no other mount serves the plain files
+	store   generations.Store
+	spool   *generations.Spool
+	cache   *cache.Cache
+	shipper *generations.Shipper
+	live    *live.FS
+	history *history.FS
+
+	mu    sync.Mutex
+	paths map[string]string // path below the root of each client that was opened; guarded by mu
+}
+
+// openMount mounts what o says and returns when it can be used, or takes down
+// again what it had begun.
+func openMount(ctx context.Context, o mountOptions, logger *slog.Logger, now func() time.Time) (*mounted, error) {
+	m := &mounted{o: o, logger: logger, now: now, began: wal.TimeOf(now()), paths: map[string]string{}}
+	for _, step := range []func(context.Context) error{m.openPlaces, m.openStore, m.openLive, m.openHistory} {
+		err := step(ctx)
+		if err == nil {
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			return nil, errors.Join(err, m.abandon())
+		}
+	}
+	return m, nil
+}
+
+// openPlaces finds out whether everything is where it has to be, and makes sure
+// that no other mount has it.
+func (m *mounted) openPlaces(context.Context) (err error) {
+	if m.o.dir, err = fs.Prepare(m.o.dir); err != nil {
+		return err
+	}
+	if m.o.history != "" {
+		if m.o.history, err = fs.Prepare(m.o.history); err != nil {
+			return err
+		}
+	}
+	plain := m.o.backing
+	if plain == "" {
+		plain = m.o.dir
+	}
+	if m.backing, err = os.Open(plain); err != nil {
+		return fmt.Errorf("the directory of the plain files: %w", err)
+	}
+	if m.url, err = lockURL(m.o.url, m.o.dir); err != nil {
+		return err
+	}
+	m.dir, err = lockBacking(m.backing, plain, m.o.dir)
+	return err
+}
+
+// plainPath is how the plain files are reached, whatever is mounted over them.
+func (m *mounted) plainPath() string { return "/proc/self/fd/" + strconv.Itoa(int(m.backing.Fd())) }
+
+// openStore opens the store and what is between it and the mount.
+func (m *mounted) openStore(ctx context.Context) (err error) {
+	if m.store, err = openRoot(ctx, m.o.url, true); err != nil {
+		return err
+	}
+	url := m.o.url.String()
+	m.spool, err = generations.OpenSpool(generations.SpoolDir(m.plainPath(), url), url)
+	if errors.Is(err, generations.ErrSpoolInUse) {
+		return fmt.Errorf("what waits to be shipped from %s to %s is in use by another process: unmount there first", m.o.dir, url)
+	}
+	if err != nil {
+		return err
+	}
+	if m.cache, err = cache.New(m.store, m.spool, cache.Options{Dir: m.o.cacheDir, MaxBytes: m.o.cacheSize}); err != nil {
+		return err
+	}
+	m.shipper = generations.NewShipper(m.store, m.spool, generations.ShipperOptions{
+		Interval: m.o.interval,
+		Logger:   m.logger,
+		Packs:    m.cache,
+		OnBroken: m.broken,
+	})
+	return nil
+}
+
+// openLive mounts the application's directory.
+func (m *mounted) openLive(context.Context) (err error) {
+	m.live, err = live.Mount(m.o.dir, live.Options{
+		Backing:    m.o.backing,
+		Open:       m.sink,
+		Control:    map[string]func() ([]byte, error){"status": m.status},
+		Name:       m.o.url.String(),
+		AllowOther: m.o.allowOther,
+		Logger:     m.logger,
+		Now:        m.now,
+	})
+	return err
+}
+
+// openHistory mounts the past, if that was asked for.
+func (m *mounted) openHistory(context.Context) (err error) {
+	if m.o.history == "" {
+		return nil
+	}
+	m.history, err = history.Mount(m.o.history, history.Options{
+		Store:      m.store,
+		Spool:      m.spool,
+		Cache:      m.cache,
+		Refresh:    m.refresh,
+		Now:        m.now,
+		Logger:     m.logger,
+		AllowOther: m.o.allowOther,
+	})
+	return err
+}
+
+// sink returns what takes the commits of the database at path.
+func (m *mounted) sink(path string) (live.Sink, error) {
+	client, file := generations.ClientOf(path)
+	w, err := m.shipper.Database(client, file)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.paths[client] = path
+	return w, nil
+}
+
+// refresh saves what a client has committed, so that the past shows it.
+func (m *mounted) refresh(client string) error {
+	m.mu.Lock()
+	path, ok := m.paths[client]
+	m.mu.Unlock()
+	if !ok {
+		return nil // not in the mount, only in the store
+	}
+	return m.live.Save(path)
+}
+
+// broken is told when shipping finds that a client's generation cannot be
+// continued. Looking at the database makes the capture find out and begin anew;
+// it must not be waited for from here.
+func (m *mounted) broken(client string, err error) {
+	m.logger.Warn("a new generation begins", "client", client, "reason", err)
+	go func() {
+		if err := m.refresh(client); err != nil {
+			m.logger.Warn("capture", "client", client, "error", err)
+		}
+	}()
+}
+
+// status is the content of the status file.
+func (m *mounted) status() ([]byte, error) {
+	s := mountStatus{
+		Dir:       m.o.dir,
+		URL:       m.o.url.String(),
+		History:   m.o.history,
+		PID:       os.Getpid(),
+		Version:   version(),
+		Mounted:   jsonTime(m.began),
+		Databases: statusOf(m.live.Databases(), m.shipper.Status()),
+	}
+	text, err := json.Marshal(s)
+	return append(text, '\n'), err
+}
+
+// ready is the line that says that everything can be used.
+func (m *mounted) ready() string {
+	line := fmt.Sprintf("mounted %s: every commit goes to %s", m.o.dir, m.o.url)
+	if m.history != nil {
+		line += ", the past is at " + m.o.history
+	}
+	return line
+}
+
+// abandon closes what is open without waiting for anything.
+func (m *mounted) abandon() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return m.close(ctx, io.Discard)
+}
+
+// close unmounts and ships what is captured until ctx ends. It says on w who
+// still uses what; those lose it. The error tells what is not in the store: that
+// stays in the spool, and the next mount ships it.
+func (m *mounted) close(ctx context.Context, w io.Writer) error {
+	var errs []error
+	if m.history != nil {
+		errs = append(errs, unmount(ctx, m.history, w))
+	}
+	if m.live != nil {
+		errs = append(errs, m.closeLive(ctx, w))
+	}
+	if m.shipper != nil {
+		errs = append(errs, m.shipper.Flush(ctx), m.shipper.Close())
+	}
+	if m.cache != nil {
+		errs = append(errs, m.cache.Close())
+	}
+	if m.spool != nil {
+		errs = append(errs, m.spool.Close())
+	}
+	if m.store != nil {
+		errs = append(errs, closeStore(m.store))
+	}
+	for _, l := range []*fileLock{m.dir, m.url} {
+		if l != nil {
+			errs = append(errs, l.Close())
+		}
+	}
+	if m.backing != nil {
+		errs = append(errs, m.backing.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// closeLive unmounts the application's directory. An application that still has
+// files of it open is served until everything is shipped: as soon as the mount
+// is detached, others reach the plain files without its locks, so from then on
+// it must be quick.
+func (m *mounted) closeLive(ctx context.Context, w io.Writer) error {
+	var shipped error
+	err := m.live.Unmount(ctx)
+	if errors.Is(err, fs.ErrBusy) {
+		shipped = m.shipper.Flush(ctx)
+	}
+	if errors.Is(shipped, ctx.Err()) {
+		shipped = nil // the last Flush tells it better
+	}
+	return errors.Join(detached(err, m.live, w), m.live.Close(), shipped)
+}
+
+// tree is a mount that can be taken down.
+type tree interface {
+	Unmount(ctx context.Context) error
+	Detach() error
+}
+
+// unmount takes t down. If somebody uses it, that is said on w, and t is
+// detached.
+func unmount(ctx context.Context, t tree, w io.Writer) error {
+	return detached(t.Unmount(ctx), t, w)
+}
+
+// detached finishes an Unmount of t that ended with err: a mount in use is
+// detached.
+func detached(err error, t tree, w io.Writer) error {
+	if err == nil {
+		return nil
+	}
+	var busy *fs.BusyError
+	if errors.As(err, &busy) {
+		fmt.Fprintf(w, "%s; detached from them\n", err)
+		return t.Detach()
+	}
+	return errors.Join(err, t.Detach())
+}

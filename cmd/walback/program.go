@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+)
+
+// program is one run of walback.
+type program struct {
+	stdout, stderr io.Writer
+	// hurry ends when a second signal asks to leave at once. The context of a
+	// command ends with the first.
+	hurry context.Context
+	now   func() time.Time
+}
+
+// run executes the command in args, the program's name first, and returns the
+// exit status. A failure is one line on stderr.
+func (p *program) run(ctx context.Context, args []string) int {
+	err := p.command().Run(ctx, args)
+	if err == nil {
+		return statusDone
+	}
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
+		err = cause
+	}
+	fmt.Fprintf(p.stderr, "walback: %s\n", oneLine(err))
+	var usage *usageError
+	if errors.As(err, &usage) {
+		return statusUsage
+	}
+	return statusFailed
+}
+
+// command builds the tree of commands. A new one is needed for every run, since
+// the parsed flags live in it.
+func (p *program) command() *cli.Command {
+	root := &cli.Command{
+		Name:  "walback",
+		Usage: "gives SQLite a past",
+		Description: "Times are UTC, RFC 3339 with up to six decimals; a zone offset is honoured.\n" +
+			"Flags take one dash or two, before or after the arguments; -- ends them.\n" +
+			"Exit status: 0 done, 1 failed, 2 wrong usage.",
+		HideVersion:           true,
+		HideHelpCommand:       true,
+		EnableShellCompletion: true,
+		Action:                p.noCommand,
+		Commands: []*cli.Command{
+			p.mountCommand(),
+			p.historyCommand(),
+			p.databasesCommand(),
+			p.generationsCommand(),
+			p.snapshotsCommand(),
+			p.walCommand(),
+			p.logCommand(),
+			p.restoreCommand(),
+			p.statusCommand(),
+			p.versionCommand(),
+			p.helpCommand(),
+		},
+	}
+	return p.frame(root)
+}
+
+// frame gives cmd and every command below it the same manners: its output goes
+// to p, and an error is returned instead of printed.
+func (p *program) frame(cmd *cli.Command) *cli.Command {
+	cmd.Writer, cmd.ErrWriter = p.stdout, p.stderr
+	cmd.ExitErrHandler = func(context.Context, *cli.Command, error) {}
+	cmd.OnUsageError = func(_ context.Context, cmd *cli.Command, err error, _ bool) error {
+		return misuse(cmd, "%s", strings.TrimPrefix(err.Error(), "Error: "))
+	}
+	for _, sub := range cmd.Commands {
+		p.frame(sub)
+	}
+	return cmd
+}
+
+// noCommand answers a command line that names no command of ours.
+func (p *program) noCommand(_ context.Context, cmd *cli.Command) error {
+	if name := cmd.Args().First(); name != "" {
+		return misuse(cmd, "no command %q", name)
+	}
+	if err := cli.ShowRootCommandHelp(cmd); err != nil {
+		return err
+	}
+	return misuse(cmd, "no command given")
+}
+
+// usageError is a command line that cannot be carried out as it was typed.
+type usageError struct {
+	command string // e.g. "walback mount"
+	what    string
+}
+
+func (e *usageError) Error() string {
+	what := strings.TrimPrefix(e.command+": ", "walback: ")
+	what = strings.TrimPrefix(what, "walback ")
+	help := "walback help"
+	if name, ok := strings.CutPrefix(e.command, "walback "); ok {
+		help += " " + name
+	}
+	return fmt.Sprintf("%s%s (see %s)", what, e.what, help)
+}
+
+// misuse returns a usageError of cmd.
+func misuse(cmd *cli.Command, format string, args ...any) error {
+	return &usageError{command: cmd.FullName(), what: fmt.Sprintf(format, args...)}
+}
+
+// wantArgs returns the positional arguments of cmd, which are what its ArgsUsage
+// names, or a usageError.
+func wantArgs(cmd *cli.Command) ([]string, error) {
+	names := strings.Fields(cmd.ArgsUsage)
+	args := cmd.Args().Slice()
+	switch {
+	case len(args) < len(names):
+		return nil, misuse(cmd, "%s is missing: walback %s [flags] %s", names[len(args)], cmd.Name, cmd.ArgsUsage)
+	case len(args) > len(names):
+		return nil, misuse(cmd, "%q is one argument too many: walback %s [flags] %s", args[len(names)], cmd.Name, cmd.ArgsUsage)
+	}
+	return args, nil
+}
+
+// oneLine returns the text of err in one line.
+func oneLine(err error) string {
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/urfave/cli/v3"
+	"golang.org/x/term"
+
+	"github.com/walback/walback/generations"
+	"github.com/walback/walback/snapshot"
+	"github.com/walback/walback/wal"
+)
+
+// restoreCommand is walback restore -o FILE URL/CLIENT.
+func (p *program) restoreCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "restore",
+		Usage:     "write a database as of an instant to a file",
+		ArgsUsage: "URL/CLIENT",
+		Description: "Without -timestamp and -index, the newest commit in the store. The file is byte\n" +
+			"for byte what the database was, proved by the checksum recorded at its commit,\n" +
+			"and appears whole or not at all.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "o", Usage: "write `FILE`", Required: true},
+			&cli.StringFlag{Name: "timestamp", Usage: "the last commit at or before `TIME`, e.g. 2024-01-14T15:45:00Z or 2h-ago"},
+			&cli.StringFlag{Name: "index", Usage: "the commit with `INDEX` N, as walback log prints it"},
+			&cli.StringFlag{Name: "generation", Usage: "in `GENERATION`, as walback generations prints it"},
+			&cli.BoolFlag{Name: "force", Usage: "replace FILE if it exists"},
+			&cli.BoolFlag{Name: "quiet", Usage: "print nothing but errors"},
+		},
+		Action: p.restore,
+	}
+}
+
+func (p *program) restore(ctx context.Context, cmd *cli.Command) (err error) {
+	args, err := wantArgs(cmd)
+	if err != nil {
+		return err
+	}
+	instant, err := p.instantFlags(cmd)
+	if err != nil {
+		return err
+	}
+	name := cmd.String("o")
+	if name == "" {
+		return misuse(cmd, "-o names no file")
+	}
+	if err := mayWrite(name, cmd.Bool("force")); err != nil {
+		return err
+	}
+	past, err := openPast(ctx, cmd, args[0])
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, past.Close()) }()
+	plan, err := past.timeline.At(ctx, instant, wal.TimeOf(p.now()))
+	if err != nil {
+		return err
+	}
+	view, err := past.cache.View(ctx, plan)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, view.Close()) }()
+
+	var bar progress
+	if !cmd.Bool("quiet") {
+		bar = newProgress(p.stderr, view.Size(), "restoring")
+	}
+	out, err := createOutput(name)
+	if err != nil {
+		return err
+	}
+	defer out.discard()
+	err = view.CopyTo(ctx, out.file, snapshot.CopyOptions{Concurrency: restoreConcurrency, Progress: bar.add})
+	bar.end()
+	if err != nil {
+		return fmt.Errorf("restore %s: %w", name, err)
+	}
+	if err := out.commit(cmd.Bool("force")); err != nil {
+		return err
+	}
+	if cmd.Bool("quiet") {
+		return nil
+	}
+	_, err = fmt.Fprintf(p.stdout, "%s: %s as of %s (index %d, generation %s), %s, checksum %s verified\n",
+		name, plan.Client, plan.Txn.Time, plan.Txn.ID, plan.Generation, bytesText(view.Size()), plan.Txn.Checksum)
+	return err
+}
+
+// restoreConcurrency is how many ranges are fetched and decoded at a time.
+const restoreConcurrency = 8
+
+// instantFlags returns the instant that -timestamp, -index and -generation name.
+func (p *program) instantFlags(cmd *cli.Command) (generations.Instant, error) {
+	instant := generations.Latest()
+	switch {
+	case cmd.IsSet("timestamp") && cmd.IsSet("index"):
+		return instant, misuse(cmd, "-timestamp and -index both name a commit: give one of them")
+	case cmd.IsSet("timestamp"):
+		t, err := generations.ParseTime(cmd.String("timestamp"), wal.TimeOf(p.now()))
+		if err != nil {
+			return instant, misuse(cmd, "-timestamp: %s", oneLine(err))
+		}
+		instant = generations.AtTime(t)
+	case cmd.IsSet("index"):
+		id, err := wal.ParseTXID(cmd.String("index"))
+		if err != nil {
+			return instant, misuse(cmd, "-index: %s", oneLine(err))
+		}
+		instant = generations.AtTXID(id)
+	}
+	g, err := parseGeneration(cmd)
+	if err != nil {
+		return instant, err
+	}
+	if g != 0 {
+		instant = instant.In(g)
+	}
+	return instant, nil
+}
+
+// progress is a bar on a terminal; the zero value shows nothing.
+type progress struct{ bar *progressbar.ProgressBar }
+
+// newProgress begins a bar that counts to total bytes, if w is a terminal.
+func newProgress(w io.Writer, total int64, what string) progress {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return progress{}
+	}
+	return progress{progressbar.NewOptions64(total,
+		progressbar.OptionSetWriter(w),
+		progressbar.OptionSetDescription(what),
+		progressbar.OptionShowBytes(true),
+		progressbar.OptionFullWidth(),
+		progressbar.OptionClearOnFinish(),
+	)}
+}
+
+// add counts n more bytes. What a terminal makes of it is nobody's failure.
+func (p progress) add(n int64) {
+	if p.bar != nil {
+		_ = p.bar.Add64(n)
+	}
+}
+
+// end takes the bar away.
+func (p progress) end() {
+	if p.bar != nil {
+		_ = p.bar.Clear()
+	}
+}
