@@ -59,7 +59,7 @@ const spareFrames = 64
 func NewTracker(from Position) *Tracker { return &Tracker{pos: from} }
 
 // Position returns where the next Look begins: behind the last commit that was
-// taken by emit. It is zero after Reset and before there was a log.
+// taken by emit. It is zero after Reset, and before there was a commit.
 func (t *Tracker) Position() Position {
 	if t.reset {
 		return Position{}
@@ -97,30 +97,29 @@ func (t *Tracker) Look(log io.ReaderAt, emit func(Commit) error) error {
 		if err != nil || !ok {
 			return err
 		}
+		from := h.start()
 		switch {
 		case t.pos.in(h):
-			t.reset = false
-			linked, err := t.follow(log, true, emit)
-			if linked || err != nil {
-				return err
-			}
-			// The log may have been restarted since its header was read.
-			if again, ok, err := t.readHeader(log); err != nil || !ok {
-				return err
-			} else if again == h {
-				return fmt.Errorf("frame %d of the log is not the one that was captured: %w", t.pos.Frames, ErrMissed)
-			}
+			from, t.reset = t.pos, false
 		case t.pos.IsZero() || t.reset:
-			t.pos, t.reset = h.start(), false
 		case t.pos.before(h):
 			// Behind the frames of the new epoch the old ones are still there.
-			if _, err := t.follow(log, false, emit); err != nil {
+			if _, err := t.follow(log, t.pos, false, emit); err != nil {
 				return err
 			}
-			t.pos = h.start()
 		default:
 			return fmt.Errorf("the log's salts are %08x %08x and were %08x %08x: %w",
 				h.Salt1, h.Salt2, t.pos.Salt1, t.pos.Salt2, ErrMissed)
+		}
+		linked, err := t.follow(log, from, true, emit)
+		if linked || err != nil {
+			return err
+		}
+		// The log may have been restarted since its header was read.
+		if again, ok, err := t.readHeader(log); err != nil || !ok {
+			return err
+		} else if again == h {
+			return fmt.Errorf("frame %d of the log is not the one that was captured: %w", from.Frames, ErrMissed)
 		}
 	}
 }
@@ -135,11 +134,15 @@ func (p Position) before(h Header) bool {
 	return p.Salt1+1 == h.Salt1 && p.PageSize == h.PageSize
 }
 
-// follow emits what is committed behind the position in its own epoch. If linked,
+// follow emits what is committed behind a position in its own epoch. If linked,
 // it first makes sure that the log still has what is in front of the position,
 // and returns false if not.
-func (t *Tracker) follow(log io.ReaderAt, linked bool, emit func(Commit) error) (bool, error) {
-	s := newScanner(log, t.pos, t.buf)
+//
+// The Tracker's position moves with the first commit, not before: as long as an
+// epoch has none SQLite may write its header again, with other salts if the
+// writer is a connection that has never restarted a log (walFrames: nCkpt==0).
+func (t *Tracker) follow(log io.ReaderAt, from Position, linked bool, emit func(Commit) error) (bool, error) {
+	s := newScanner(log, from, t.buf)
 	t.buf = s.buf // and not the larger windows that follow
 	if linked {
 		if ok, err := s.linked(); !ok {
@@ -153,7 +156,7 @@ func (t *Tracker) follow(log io.ReaderAt, linked bool, emit func(Commit) error) 
 			return true, err
 		}
 		if f.IsCommit() && len(frames) == 0 && s.repeats(f) {
-			t.pos = s.pos
+			t.pos, t.reset = s.pos, false
 			continue
 		}
 		frames = append(frames, Frame{Pgno: f.Pgno, Off: f.off, Sum: PageSum(f.Pgno, f.page)})
@@ -164,7 +167,7 @@ func (t *Tracker) follow(log io.ReaderAt, linked bool, emit func(Commit) error) 
 		if err := emit(c); err != nil {
 			return true, err
 		}
-		t.pos = s.pos
+		t.pos, t.reset = s.pos, false
 		frames = t.room()
 	}
 }
