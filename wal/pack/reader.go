@@ -171,7 +171,7 @@ func (r *Reader) table(n int) ([]wal.TxnInfo, error) {
 		if err != nil {
 			return nil, 0, err
 		}
-		txns, ok := parseTable(r.root, n, plain)
+		txns, ok := r.root.table(n, plain)
 		if !ok {
 			return nil, 0, r.corrupt(e.at, "transaction table %d makes no sense", n)
 		}

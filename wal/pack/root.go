@@ -71,8 +71,8 @@ func tableCount(n int) int {
 
 func (r *root) append(b []byte) []byte {
 	log := r.Mark.Log
-	flags := flag(r.Fuzzy, flagFuzzy) | flag(!log.IsZero(), flagLog) |
-		flag(log.BigEndian, flagBigEndian) | flag(r.Shrinks, flagShrinks)
+	flags := bitIf(r.Fuzzy, flagFuzzy) | bitIf(!log.IsZero(), flagLog) |
+		bitIf(log.BigEndian, flagBigEndian) | bitIf(r.Shrinks, flagShrinks)
 	b = append(b, byte(r.Kind), log2(r.PageSize), flags)
 	b = binary.AppendUvarint(b, uint64(r.First.ID))
 	b = binary.BigEndian.AppendUint64(b, uint64(r.First.Time))
@@ -112,7 +112,7 @@ func (r *root) append(b []byte) []byte {
 	return b
 }
 
-func flag(on bool, bit byte) byte {
+func bitIf(on bool, bit byte) byte {
 	if on {
 		return bit
 	}

@@ -35,28 +35,25 @@ func appendTable(b []byte, first wal.TxnInfo, txns []wal.TxnInfo) []byte {
 	return b
 }
 
-// parseTable decodes block n of the transaction table.
-func parseTable(r *root, n int, b []byte) ([]wal.TxnInfo, bool) {
-	count := min(txnsPerTable, r.Txns-n*txnsPerTable)
+// parseTable decodes a block of count transactions from id on; first is the
+// pack's first. It accepts exactly what appendTable writes.
+func parseTable(b []byte, first wal.TxnInfo, id wal.TXID, count int) ([]wal.TxnInfo, bool) {
 	if count > len(b)/11 { // a transaction has three numbers and eight bytes
 		return nil, false
 	}
 	f := &fields{b: b}
 	txns := make([]wal.TxnInfo, count)
-	prev := r.First
+	at := first.Time
 	for i := range txns {
-		t := &txns[i]
-		t.ID = r.First.ID + wal.TXID(n*txnsPerTable+i)
-		t.Time = prev.Time + wal.Time(f.uvarint(uint64(r.Last.Time-prev.Time)))
-		if t.Time <= prev.Time && t.ID != r.First.ID {
+		delay := f.uvarint(math.MaxInt64)
+		if next := at + wal.Time(delay); next > at || i == 0 && delay == 0 {
+			at = next
+		} else {
 			return nil, false
 		}
-		prev = *t
+		txns[i].ID, txns[i].Time = id+wal.TXID(i), at
 	}
-	if txns[0].Time != r.First.Time+wal.Time(r.tables[n].delay) {
-		return nil, false
-	}
-	size := int64(r.First.Size)
+	size := int64(first.Size)
 	for i := range txns {
 		size += f.varint(math.MaxUint32)
 		if size < 0 || size > math.MaxUint32 {
@@ -70,11 +67,26 @@ func parseTable(r *root, n int, b []byte) ([]wal.TxnInfo, bool) {
 	for i := range txns {
 		txns[i].Checksum = wal.Checksum(f.uint64())
 	}
-	if !f.done() || n == 0 && txns[0] != r.First || n == len(r.tables)-1 && txns[count-1] != r.Last {
+	return txns, f.done()
+}
+
+// table decodes block n of the transaction table, and compares it with the
+// root.
+func (r *root) table(n int, b []byte) ([]wal.TxnInfo, bool) {
+	id := r.First.ID + wal.TXID(n*txnsPerTable)
+	txns, ok := parseTable(b, r.First, id, min(txnsPerTable, r.Txns-n*txnsPerTable))
+	if !ok || txns[0].Time != r.tableTime(n) || n == 0 && txns[0] != r.First {
 		return nil, false
 	}
-	return txns, true
+	last := txns[len(txns)-1]
+	if n == len(r.tables)-1 {
+		return txns, last == r.Last
+	}
+	return txns, last.Time < r.tableTime(n+1)
 }
+
+// tableTime returns the time of the first transaction of block n of the table.
+func (r *root) tableTime(n int) wal.Time { return r.First.Time + wal.Time(r.tables[n].delay) }
 
 // shrinks reports whether one of txns is smaller than the one in front of it.
 func shrinks(txns []wal.TxnInfo) bool {
