@@ -4,7 +4,7 @@
 // Objects never change, so nothing kept here is ever stale: the package only
 // fetches, keeps and evicts. Three layers lie over each other:
 //
-//	views      one snapshot.View per plan, shared by everybody who reads it
+//	views      snapshot.View over shared packs; not kept here
 //	packs      open packs (root decoded), and their decoded blocks, in memory
 //	chunks     pieces of ChunkSize bytes of objects, on disk or in memory
 //	store      ranged GETs, one per missing piece however many ask for it

@@ -93,7 +93,7 @@ func TestOneGetHoweverManyAsk(t *testing.T) {
 			data := randomBytes(1<<20, 1)
 			s.set("k", data)
 			release := make(chan struct{})
-			s.before = func(context.Context, string) error { <-release; return nil }
+			s.setBefore(func(context.Context) error { <-release; return nil })
 			c := newCache(t, s, Options{Dir: dir, MaxBytes: 4 << 20})
 			o := c.object("k", 1<<20)
 			var readers sync.WaitGroup
@@ -151,7 +151,7 @@ func TestRandomReadsFetchWhatTheyTouch(t *testing.T) {
 }
 
 func TestScansAreReadAheadOf(t *testing.T) {
-	const size, step = 32 << 20, 40_000
+	const size, step = 16 << 20, 40_000
 	s := newMemStore()
 	data := randomBytes(size, 3)
 	s.set("k", data)
@@ -178,7 +178,7 @@ func TestScansAreReadAheadOf(t *testing.T) {
 }
 
 func TestParallelScans(t *testing.T) {
-	const size, readers, step = 32 << 20, 4, 40_000
+	const size, readers, step = 16 << 20, 4, 40_000
 	s := newMemStore()
 	data := randomBytes(size, 4)
 	s.set("k", data)
@@ -210,21 +210,21 @@ func TestFailedFetchIsForgotten(t *testing.T) {
 	broken := errors.New("connection reset")
 	c := newCache(t, s, Options{})
 	o := c.object("k", 1<<20)
-	s.before = func(context.Context, string) error { return broken }
+	s.setBefore(func(context.Context) error { return broken })
 	if _, err := o.ReadAt(make([]byte, 100), 500_000); !errors.Is(err, broken) {
 		t.Errorf("got %v, want the store's error", err)
 	}
-	s.before = nil
+	s.setBefore(nil)
 	readAt(t, o, 500_000, 100, data)
 
 	// Answers that are cut go on where they ended, but not for ever.
-	s.alter = func(_ string, _ int64, b []byte) []byte { return b[:min(len(b), 10_000)] }
+	s.setAlter(func(b []byte) []byte { return b[:min(len(b), 10_000)] })
 	readAt(t, o, 100_000, 100_000, data)
-	s.alter = func(string, int64, []byte) []byte { return nil }
+	s.setAlter(func([]byte) []byte { return nil })
 	if _, err := o.ReadAt(make([]byte, 10*ChunkSize), 0); err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("answers cut short: got %v, want an error that is not the end", err)
 	}
-	s.alter = nil
+	s.setAlter(nil)
 	readAt(t, o, 0, 10*ChunkSize, data)
 
 	s.set("k", data[:1000])
@@ -237,7 +237,7 @@ func TestCloseEndsFetches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newMemStore()
 		s.set("k", make([]byte, 1<<20))
-		s.before = func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }
+		s.setBefore(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
 		c, err := New(s, nil, Options{})
 		if err != nil {
 			t.Fatal(err)

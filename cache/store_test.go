@@ -21,15 +21,27 @@ type memStore struct {
 	objects map[string][]byte
 
 	gets, bytes atomic.Int64
-	// before is called at the start of every Get; it may block or fail it.
-	before func(ctx context.Context, key string) error
-	// alter may change what a Get answers.
-	alter func(key string, off int64, b []byte) []byte
+	before      func(ctx context.Context) error // guarded by mu
+	alter       func(b []byte) []byte           // guarded by mu
 }
 
 var _ generations.Store = (*memStore)(nil)
 
 func newMemStore() *memStore { return &memStore{objects: make(map[string][]byte)} }
+
+// setBefore has f called at the start of every Get; it may block or fail it.
+func (m *memStore) setBefore(f func(ctx context.Context) error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.before = f
+}
+
+// setAlter has f change what Gets answer.
+func (m *memStore) setAlter(f func(b []byte) []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.alter = f
+}
 
 func (m *memStore) set(key string, b []byte) {
 	m.mu.Lock()
@@ -53,8 +65,11 @@ func (m *memStore) Put(ctx context.Context, key string, body *io.SectionReader) 
 
 func (m *memStore) Get(ctx context.Context, key string, off, n int64) (*generations.Body, error) {
 	m.gets.Add(1)
-	if m.before != nil {
-		if err := m.before(ctx, key); err != nil {
+	m.mu.Lock()
+	before, alter := m.before, m.alter
+	m.mu.Unlock()
+	if before != nil {
+		if err := before(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -74,8 +89,8 @@ func (m *memStore) Get(ctx context.Context, key string, off, n int64) (*generati
 	}
 	part := b[min(off, size):end]
 	m.bytes.Add(int64(len(part)))
-	if m.alter != nil {
-		part = m.alter(key, off, bytes.Clone(part))
+	if alter != nil {
+		part = alter(bytes.Clone(part))
 	}
 	return &generations.Body{ReadCloser: io.NopCloser(bytes.NewReader(part)), ObjectSize: size}, nil
 }

@@ -1,0 +1,153 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/walback/walback/generations"
+	"github.com/walback/walback/snapshot"
+	"github.com/walback/walback/wal"
+)
+
+// client is one database's past.
+type client struct {
+	tree     *tree
+	name     string
+	timeline *generations.Timeline
+
+	asked   atomic.Uint64 // refreshes asked for
+	mu      sync.Mutex    // held while refreshing
+	covered uint64        // those of asked that a refresh has answered
+	began   time.Time     // when the last refresh did
+}
+
+// storeAge is how old the list of stored objects may be where nobody tells us
+// of commits: "latest" is looked up many times for every time it is used.
+const storeAge = 500 * time.Millisecond
+
+// refresh learns of the commits made before it was called. Those who call it at
+// the same time share the work.
+func (c *client) refresh(ctx context.Context) error {
+	ticket := c.asked.Add(1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.covered >= ticket {
+		return nil // a refresh began after we had asked
+	}
+	if c.tree.Refresh == nil && time.Since(c.began) < storeAge {
+		return nil
+	}
+	upto, began := c.asked.Load(), time.Now()
+	if c.tree.Refresh != nil {
+		if err := c.tree.Refresh(c.name); err != nil {
+			return fmt.Errorf("saving what is committed in %s: %w", c.name, err)
+		}
+	}
+	if err := c.timeline.Refresh(ctx); err != nil {
+		return err
+	}
+	c.covered, c.began = upto, began
+	return nil
+}
+
+// newest returns the newest transaction known, false when none is.
+func (c *client) newest(ctx context.Context) (wal.TxnInfo, bool, error) {
+	var recent []wal.TxnInfo
+	err := c.steady(ctx, func() (err error) {
+		recent, err = c.timeline.Recent(ctx, 1)
+		return err
+	})
+	if err != nil || len(recent) == 0 {
+		return wal.TxnInfo{}, false, err
+	}
+	return recent[0], true, nil
+}
+
+// settled reports whether no commit to come can change what i means.
+func (c *client) settled(ctx context.Context, i generations.Instant) (bool, error) {
+	if i.IsLatest() {
+		return false, nil
+	}
+	at, isTime := i.Time()
+	if !isTime {
+		_, err := c.timeline.At(ctx, i, c.tree.now())
+		if errors.Is(err, generations.ErrNoInstant) {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	last, ok, err := c.newest(ctx)
+	return ok && last.Time >= at, err
+}
+
+// resolve returns the plan for an instant and how long the kernel may take the
+// name for it. The error matches fs.ErrNotExist when there is none.
+func (c *client) resolve(ctx context.Context, i generations.Instant) (generations.Plan, time.Duration, error) {
+	now := c.tree.now()
+	settled, err := c.settled(ctx, i)
+	if err != nil {
+		return generations.Plan{}, 0, err
+	}
+	if at, isTime := i.Time(); !settled && !(isTime && at > now) {
+		if err := c.refresh(ctx); err != nil {
+			return generations.Plan{}, 0, err
+		}
+		if settled, err = c.settled(ctx, i); err != nil {
+			return generations.Plan{}, 0, err
+		}
+	}
+	plan, err := c.timeline.At(ctx, i, now)
+	_, isTime := i.Time()
+	switch {
+	case err != nil || !settled || i.Moving():
+		return plan, 0, err
+	case !isTime:
+		return plan, indexTimeout, nil
+	}
+	return plan, nameTimeout, nil
+}
+
+// open returns the view of a plan. When objects of it are gone, because they
+// were shipped or merged since it was made, the same transaction is planned
+// again.
+func (c *client) open(ctx context.Context, p generations.Plan) (*snapshot.View, error) {
+	view, err := c.tree.Cache.View(ctx, p)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return view, err
+	}
+	i := generations.AtTXID(p.Txn.ID).In(p.Generation)
+	err = c.timeline.Use(ctx, i, c.tree.now(), func(again generations.Plan) (err error) {
+		if again.View() != p.View() || again.Txn != p.Txn {
+			return fmt.Errorf("%s: transaction %d of generation %s is not what it was when it was looked up", p.Client, p.Txn.ID, p.Generation)
+		}
+		view, err = c.tree.Cache.View(ctx, again)
+		return err
+	})
+	return view, err
+}
+
+// steady runs f until no object vanishes under it: pieces are shipped and
+// segments merged while we look.
+func (c *client) steady(ctx context.Context, f func() error) error {
+	const attempts = 5
+	for attempt := 1; ; attempt++ {
+		err := f()
+		if err == nil || absent(err) || !errors.Is(err, fs.ErrNotExist) || attempt == attempts {
+			return err
+		}
+		if err := c.timeline.Refresh(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// absent reports whether err says that a name means nothing, in contrast to a
+// failure to find out.
+func absent(err error) bool {
+	return errors.Is(err, generations.ErrNoClient) || errors.Is(err, generations.ErrNoGeneration) || errors.Is(err, generations.ErrNoInstant)
+}

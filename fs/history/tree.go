@@ -1,0 +1,179 @@
+package history
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	wfs "github.com/walback/walback/fs"
+	"github.com/walback/walback/generations"
+	"github.com/walback/walback/wal"
+)
+
+// tree is what all nodes share.
+type tree struct {
+	Options
+	logger   *slog.Logger
+	mounted  wal.Time
+	clients  catalogue
+	reported *lru.Cache[string, time.Time] // when a failure was logged
+	buffers  sync.Pool                     // of *[]byte, for reads
+
+	mu     sync.Mutex
+	opened map[string]*client
+}
+
+func newTree(o Options) *tree {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	t := &tree{Options: o, logger: o.Logger, mounted: wal.TimeOf(o.Now()), opened: make(map[string]*client)}
+	if t.logger == nil {
+		t.logger = slog.Default()
+	}
+	reported, err := lru.New[string, time.Time](256)
+	if err != nil {
+		panic("history: " + err.Error()) // only a size below one is refused
+	}
+	t.reported = reported
+	t.clients.load = t.listClients
+	return t
+}
+
+func (t *tree) now() wal.Time { return wal.TimeOf(t.Now()) }
+
+// client returns the client of that name. The error matches
+// generations.ErrNoClient when there is none yet.
+func (t *tree) client(ctx context.Context, name string) (*client, error) {
+	t.mu.Lock()
+	c := t.opened[name]
+	t.mu.Unlock()
+	if c != nil {
+		return c, nil
+	}
+	if err := generations.CheckClient(name); err != nil {
+		return nil, generations.ErrNoClient
+	}
+	timeline, err := generations.OpenTimeline(ctx, name, t.Store, t.Spool, t.Cache)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c := t.opened[name]; c != nil {
+		return c, nil // somebody was faster
+	}
+	c = &client{tree: t, name: name, timeline: timeline}
+	t.opened[name] = c
+	return c, nil
+}
+
+// exists reports whether path is a client or has some below it.
+func (t *tree) exists(ctx context.Context, path string) (bool, error) {
+	if t.clients.knows(path) {
+		return true, nil
+	}
+	if _, err := t.client(ctx, path); !absent(err) {
+		return err == nil, err
+	}
+	if err := t.clients.refresh(ctx); err != nil {
+		return false, err
+	}
+	return t.clients.knows(path), nil
+}
+
+// listClients returns the clients of the store and the spool.
+func (t *tree) listClients(ctx context.Context) ([]string, error) {
+	var names []string
+	for name, err := range generations.Clients(ctx, t.Store) {
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+	if t.Spool != nil {
+		more, err := t.Spool.Clients()
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, more...)
+	}
+	return names, nil
+}
+
+// failed logs a failure and decides the error number. "No such file" is no
+// answer to somebody whose file we could not get at.
+func (t *tree) failed(what string, err error) syscall.Errno {
+	t.report(what, err)
+	if errno := wfs.Errno(err); errno != syscall.ENOENT {
+		return errno
+	}
+	return syscall.EIO
+}
+
+// report logs a failure, but not again and again: readers retry.
+func (t *tree) report(what string, err error) {
+	const again = time.Minute
+	if errors.Is(err, context.Canceled) {
+		return // the reader was interrupted
+	}
+	text := err.Error()
+	now := time.Now()
+	if last, ok := t.reported.Get(text); ok && now.Sub(last) < again {
+		return
+	}
+	t.reported.Add(text, now)
+	t.logger.Error(what, "error", text)
+}
+
+// identity returns the inode identity that belongs to words: the same ones
+// always have the same. 128 bits of a hash make it theirs alone.
+func identity(mode uint32, words ...string) gofs.StableAttr {
+	sum := sha256.Sum256([]byte(strings.Join(words, "\x00")))
+	a := gofs.StableAttr{
+		Mode: mode,
+		Ino:  binary.BigEndian.Uint64(sum[0:]) >> 1, // tools print it signed
+		Gen:  binary.BigEndian.Uint64(sum[8:]),
+	}
+	if a.Ino < 2 {
+		a.Ino += 2 // 0 is none, 1 the root
+	}
+	return a
+}
+
+// setAttr fills in what everything in the tree has in common.
+func setAttr(a *fuse.Attr, mode uint32, size int64, changed wal.Time) {
+	t := changed.Std()
+	a.Mode = mode
+	a.Size = uint64(size)
+	a.Blocks = (a.Size + 511) / 512
+	a.SetTimes(&t, &t, &t)
+	a.Owner = *fuse.CurrentOwner()
+}
+
+var errInterrupted = fmt.Errorf("interrupted: %w", context.Canceled)
+
+// interruptible runs f and returns its error, or when ctx ends before, leaves
+// it to itself: an application that waits for a store in vain must be able to
+// go.
+func interruptible(ctx context.Context, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return errInterrupted
+	}
+}
