@@ -28,69 +28,68 @@ type PackInfo struct {
 
 // Generations returns the generations, oldest first.
 func (t *Timeline) Generations(ctx context.Context) ([]GenerationInfo, error) {
-	l := lookup{t, t.listing.Load()}
 	var all []GenerationInfo
-	for _, s := range l.listing.generations {
-		g := GenerationInfo{ID: s.id, Snapshots: len(s.images), Segments: len(s.cover)}
-		for _, o := range slices.Concat(s.images, s.cover) {
-			g.Bytes += o.Size
-		}
-		var err error
-		if g.Manifest, err = l.manifest(ctx, s); err != nil {
-			return nil, err
-		}
-		first, ok, err := l.first(ctx, s)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			g.First = first
-			if g.Last, _, err = l.last(ctx, s, first); err != nil {
-				return nil, err
+	err := t.ask(ctx, func(l lookup) error {
+		all = nil
+		for _, s := range l.listing.generations {
+			g, err := l.generation(ctx, s)
+			if err != nil {
+				return err
 			}
+			all = append(all, g)
 		}
-		all = append(all, g)
-	}
-	return all, nil
+		return nil
+	})
+	return all, err
 }
 
-// shelf returns the generation g of the current listing.
-func (t *Timeline) shelf(g ID) (*shelf, error) {
-	if s := t.listing.Load().find(g); s != nil {
-		return s, nil
+func (l lookup) generation(ctx context.Context, s *shelf) (GenerationInfo, error) {
+	g := GenerationInfo{ID: s.id, Snapshots: len(s.images), Segments: len(s.cover)}
+	for _, o := range slices.Concat(s.images, s.cover) {
+		g.Bytes += o.Size
 	}
-	return nil, tell(ErrNoGeneration, "%s has no generation %s", t.client, g)
+	var err error
+	if g.Manifest, err = l.manifest(ctx, s); err != nil {
+		return g, err
+	}
+	first, ok, err := l.first(ctx, s)
+	if err != nil || !ok {
+		return g, err
+	}
+	g.First = first
+	g.Last, _, err = l.last(ctx, s, first)
+	return g, err
 }
 
 // Snapshots returns the snapshots of a generation, oldest first.
 func (t *Timeline) Snapshots(ctx context.Context, g ID) ([]PackInfo, error) {
-	s, err := t.shelf(g)
-	if err != nil {
-		return nil, err
-	}
-	return t.described(ctx, s.images)
+	return t.described(ctx, g, func(s *shelf) []PlanObject { return s.images })
 }
 
 // Segments returns the segments of a generation, and pieces not shipped yet, in
 // the order of their transactions. Each transaction is in one of them.
 func (t *Timeline) Segments(ctx context.Context, g ID) ([]PackInfo, error) {
-	s, err := t.shelf(g)
-	if err != nil {
-		return nil, err
-	}
-	return t.described(ctx, s.cover)
+	return t.described(ctx, g, func(s *shelf) []PlanObject { return s.cover })
 }
 
-func (t *Timeline) described(ctx context.Context, objects []PlanObject) ([]PackInfo, error) {
-	infos, err := lookup{Timeline: t}.allInfos(ctx, objects)
-	if err != nil {
-		return nil, err
-	}
-	packs := make([]PackInfo, len(objects))
-	for i, o := range objects {
-		packs[i] = PackInfo{o, infos[i]}
-	}
-	return packs, nil
+func (t *Timeline) described(ctx context.Context, g ID, objects func(*shelf) []PlanObject) ([]PackInfo, error) {
+	var packs []PackInfo
+	err := t.ask(ctx, func(l lookup) error {
+		s, err := l.shelf(g)
+		if err != nil {
+			return err
+		}
+		infos, err := l.allInfos(ctx, objects(s))
+		if err != nil {
+			return err
+		}
+		packs = make([]PackInfo, len(infos))
+		for i, o := range objects(s) {
+			packs[i] = PackInfo{o, infos[i]}
+		}
+		return nil
+	})
+	return packs, err
 }
 
 // Txns yields the transactions of a generation that have a view, from since to
@@ -98,27 +97,28 @@ func (t *Timeline) described(ctx context.Context, objects []PlanObject) ([]PackI
 // of one segment after the other.
 func (t *Timeline) Txns(ctx context.Context, g ID, since, until wal.Time) iter.Seq2[wal.TxnInfo, error] {
 	return func(yield func(wal.TxnInfo, error) bool) {
-		s, err := t.shelf(g)
-		if err != nil {
-			yield(wal.TxnInfo{}, err)
-			return
-		}
-		l := lookup{t, t.listing.Load()}
-		start, err := l.startAt(ctx, s, since)
-		if err != nil {
-			yield(wal.TxnInfo{}, err)
-			return
-		}
-		for txn, err := range l.from(ctx, s, start) {
-			switch {
-			case err != nil:
-				yield(wal.TxnInfo{}, err)
-				return
-			case until != 0 && txn.Time > until:
-				return
-			case txn.Time >= since && !yield(txn, nil):
-				return
+		var next wal.TXID // 0: not known yet
+		err := t.ask(ctx, func(l lookup) error {
+			s, err := l.shelf(g)
+			if err == nil && next == 0 {
+				next, err = l.startAt(ctx, s, since)
 			}
+			if err != nil {
+				return err
+			}
+			for txn, err := range l.from(ctx, s, next) {
+				if err != nil {
+					return err
+				}
+				next = txn.ID + 1
+				if until != 0 && txn.Time > until || txn.Time >= since && !yield(txn, nil) {
+					return nil
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			yield(wal.TxnInfo{}, err)
 		}
 	}
 }
@@ -174,37 +174,45 @@ func (l lookup) from(ctx context.Context, s *shelf, start wal.TXID) iter.Seq2[wa
 
 // Recent returns the newest n transactions that have a view, newest first.
 func (t *Timeline) Recent(ctx context.Context, n int) ([]wal.TxnInfo, error) {
-	l := lookup{t, t.listing.Load()}
 	var recent []wal.TxnInfo
-	for _, s := range slices.Backward(l.listing.generations) {
-		if len(recent) >= n {
-			break
-		}
-		first, ok, err := l.first(ctx, s)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			continue
-		}
-		last, _, err := l.last(ctx, s, first)
-		if err != nil {
-			return nil, err
-		}
-		left := wal.TXID(n - len(recent))
-		start := first.ID
-		if last.ID-first.ID+1 > left {
-			start = last.ID - left + 1
-		}
-		var found []wal.TxnInfo
-		for txn, err := range l.from(ctx, s, start) {
-			if err != nil {
-				return nil, err
+	err := t.ask(ctx, func(l lookup) error {
+		recent = nil
+		for _, s := range slices.Backward(l.listing.generations) {
+			if len(recent) >= n {
+				break
 			}
-			found = append(found, txn)
+			found, err := l.newest(ctx, s, wal.TXID(n-len(recent)))
+			if err != nil {
+				return err
+			}
+			recent = append(recent, found...)
 		}
-		slices.Reverse(found)
-		recent = append(recent, found...)
+		return nil
+	})
+	return recent, err
+}
+
+// newest returns the newest n transactions of s that have a view, newest first.
+func (l lookup) newest(ctx context.Context, s *shelf, n wal.TXID) ([]wal.TxnInfo, error) {
+	first, ok, err := l.first(ctx, s)
+	if err != nil || !ok {
+		return nil, err
 	}
-	return recent, nil
+	last, _, err := l.last(ctx, s, first)
+	if err != nil {
+		return nil, err
+	}
+	start := first.ID
+	if last.ID-first.ID >= n {
+		start = last.ID - n + 1
+	}
+	var found []wal.TxnInfo
+	for txn, err := range l.from(ctx, s, start) {
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, txn)
+	}
+	slices.Reverse(found)
+	return found, nil
 }

@@ -23,10 +23,10 @@ type lineage struct {
 	ended, stuck error
 
 	// proved: the store has been seen to hold what progress says.
-	// resumed: it was begun by an earlier process, and nothing has been put
-	// since; a conflict then means that our memory is behind, not that another
-	// writer is at work.
-	proved, resumed bool
+	// earlier: it was begun by an earlier process.
+	// resumed: the same, and nothing has been put since; a conflict then means
+	// that our memory is behind, not that another writer is at work.
+	proved, earlier, resumed bool
 
 	// imaging: a snapshot is being made; not another one before imageAt.
 	imaging bool

@@ -23,7 +23,7 @@ func (w *Writer) load() error {
 		return err
 	}
 	for _, p := range st.Generations {
-		w.lineages = append(w.lineages, &lineage{progress: p, resumed: true, last: p.Mark.Txn, mark: p.Mark})
+		w.lineages = append(w.lineages, &lineage{progress: p, earlier: true, resumed: true, last: p.Mark.Txn, mark: p.Mark})
 		w.file = p.File
 	}
 	objects, err := sp.List(w.client)
@@ -64,11 +64,7 @@ func (w *Writer) take(o PlanObject) (bool, error) {
 		}
 		switch o.Kind {
 		case ManifestObject:
-			b, err := os.ReadFile(w.shipper.spool.objectPath(o.Key()))
-			if err == nil && !g.Manifest {
-				g.manifest = b
-			}
-			return !g.Manifest, err
+			return w.takeManifest(g, o)
 		case SnapshotObject:
 			return g.Snapshot == 0 && o.First == g.Base, nil
 		case PieceObject:
@@ -76,6 +72,19 @@ func (w *Writer) take(o PlanObject) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// takeManifest takes a manifest that is not stored yet, if it is intact.
+func (w *Writer) takeManifest(g *lineage, o PlanObject) (bool, error) {
+	b, err := os.ReadFile(w.shipper.spool.objectPath(o.Key()))
+	if err != nil || g.Manifest {
+		return false, err
+	}
+	if _, err := ParseManifest(b); err != nil {
+		return false, nil
+	}
+	g.manifest = b
+	return true, nil
 }
 
 // takePiece adds a piece that follows what g has.

@@ -3,7 +3,6 @@ package generations
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"sort"
 
@@ -17,45 +16,50 @@ import (
 // before history begins, an unknown index), ErrNoGeneration, or ErrIncomplete
 // when objects are missing.
 func (t *Timeline) At(ctx context.Context, i Instant, now wal.Time) (Plan, error) {
-	plan, err := t.at(ctx, t.listing.Load(), i, now)
-	if !isVanished(err) && !errors.Is(err, ErrIncomplete) {
-		return plan, err
-	}
-	if err := t.list(ctx, true); err != nil {
-		return Plan{}, err
-	}
-	return t.at(ctx, t.listing.Load(), i, now)
-}
-
-func (t *Timeline) at(ctx context.Context, l *listing, i Instant, now wal.Time) (Plan, error) {
-	if i.kind == instantTime && i.time > now {
-		return Plan{}, tell(ErrNoInstant, "%s is in the future: it is %s", i.time, now)
-	}
-	look := lookup{Timeline: t, listing: l}
-	among := l.generations
-	if i.generation != 0 {
-		s := l.find(i.generation)
-		if s == nil {
-			return Plan{}, tell(ErrNoGeneration, "%s has no generation %s", t.client, i.generation)
-		}
-		among = []*shelf{s}
-	}
-	for _, s := range slices.Backward(among) {
-		txn, ok, err := look.instant(ctx, s, i)
-		if err != nil {
-			return Plan{}, err
-		}
-		if ok {
-			return look.plan(ctx, s, txn)
-		}
-	}
-	return Plan{}, look.none(ctx, among, i)
+	var plan Plan
+	err := t.ask(ctx, func(l lookup) (err error) {
+		plan, err = l.at(ctx, i, now)
+		return err
+	})
+	return plan, err
 }
 
 // lookup answers questions about one listing.
 type lookup struct {
 	*Timeline
 	listing *listing
+}
+
+func (l lookup) at(ctx context.Context, i Instant, now wal.Time) (Plan, error) {
+	if i.kind == instantTime && i.time > now {
+		return Plan{}, tell(ErrNoInstant, "%s is in the future: it is %s", i.time, now)
+	}
+	among := l.listing.generations
+	if i.generation != 0 {
+		s, err := l.shelf(i.generation)
+		if err != nil {
+			return Plan{}, err
+		}
+		among = []*shelf{s}
+	}
+	for _, s := range slices.Backward(among) {
+		txn, ok, err := l.instant(ctx, s, i)
+		if err != nil {
+			return Plan{}, err
+		}
+		if ok {
+			return l.plan(ctx, s, txn)
+		}
+	}
+	return Plan{}, l.none(ctx, among, i)
+}
+
+// shelf returns the generation g.
+func (l lookup) shelf(g ID) (*shelf, error) {
+	if s := l.listing.find(g); s != nil {
+		return s, nil
+	}
+	return nil, tell(ErrNoGeneration, "%s has no generation %s", l.client, g)
 }
 
 // instant returns the transaction that i means in s; false when s has none.

@@ -37,6 +37,9 @@ func (w *Writer) shipManifest(ctx context.Context, g *lineage) error {
 // shipBase puts the image that the generation begins with.
 func (w *Writer) shipBase(ctx context.Context, g *lineage) error {
 	o := g.object(w.client, SnapshotObject)
+	if err := w.checkBase(g, o); err != nil {
+		return w.localDamage(err)
+	}
 	f, size, err := w.shipper.spool.Open(o.Key())
 	if err != nil {
 		return w.localDamage(err)
@@ -53,6 +56,22 @@ func (w *Writer) shipBase(ctx context.Context, g *lineage) error {
 		g.Snapshot, g.SnapshotSize = o.First, size
 		return nil
 	})
+}
+
+// checkBase reads all of an image that an earlier process has written, because
+// the machine may have stopped since. (Pieces are read anyway, to merge them.)
+func (w *Writer) checkBase(g *lineage, o Object) error {
+	w.mu.Lock()
+	check := g.earlier
+	w.mu.Unlock()
+	if !check {
+		return nil
+	}
+	r, done, err := w.shipper.spool.openPack(o)
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.Verify(), done())
 }
 
 // shipped notes that o is in the store: first in memory, by note; then in the

@@ -75,26 +75,36 @@ func (t *Timeline) list(ctx context.Context, whole bool) error {
 	return nil
 }
 
-// maxPlans is how often an instant is planned at most when objects vanish.
-const maxPlans = 3
+// maxTries is how often a question is answered at most when objects vanish
+// under the answer.
+const maxTries = 3
 
-// Use plans i and calls do with the plan. When do fails because an object has
-// gone since it was listed (the error matches fs.ErrNotExist: a piece has been
-// shipped, objects were merged or pruned), everything is listed and planned
-// again.
-func (t *Timeline) Use(ctx context.Context, i Instant, now wal.Time, do func(Plan) error) error {
+// ask answers a question out of the current listing. When that turns out to be
+// old, because an object of it has gone (a piece was shipped, objects were
+// merged or pruned), everything is listed and the question asked again.
+func (t *Timeline) ask(ctx context.Context, question func(lookup) error) error {
 	for n := 1; ; n++ {
-		plan, err := t.At(ctx, i, now)
-		if err != nil {
-			return err
-		}
-		if err = do(plan); !isVanished(err) || n == maxPlans {
+		err := question(lookup{t, t.listing.Load()})
+		if !isVanished(err) && !errors.Is(err, ErrIncomplete) || n == maxTries {
 			return err
 		}
 		if err := t.list(ctx, true); err != nil {
 			return err
 		}
 	}
+}
+
+// Use plans i and calls do with the plan. When do fails because an object has
+// gone since it was listed (the error matches fs.ErrNotExist), it is called
+// again with a new plan of the same instant.
+func (t *Timeline) Use(ctx context.Context, i Instant, now wal.Time, do func(Plan) error) error {
+	return t.ask(ctx, func(l lookup) error {
+		plan, err := l.at(ctx, i, now)
+		if err != nil {
+			return err
+		}
+		return do(plan)
+	})
 }
 
 // info returns what the root of an object tells.
