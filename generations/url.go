@@ -48,7 +48,7 @@ const (
 func ParseURL(s string) (URL, error) {
 	scheme, _, ok := strings.Cut(s, "://")
 	if !ok || (scheme != "s3" && scheme != "file") {
-		return URL{}, fmt.Errorf("%q is not a replica URL: write s3://bucket/prefix or file:///directory", s)
+		return URL{}, fmt.Errorf("%q is not a replica URL: write s3://bucket/prefix or file:///directory", withoutSecrets(s))
 	}
 	u, err := url.Parse(s)
 	if err != nil {
@@ -62,7 +62,7 @@ func ParseURL(s string) (URL, error) {
 		return URL{}, fmt.Errorf("%s URL: credentials do not belong in it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE", scheme)
 	}
 	if strings.Contains(s, "#") {
-		return URL{}, fmt.Errorf("URL %q: write # as %%23", s)
+		return URL{}, fmt.Errorf("URL %q: write # as %%23", withoutSecrets(s))
 	}
 	var r URL
 	if scheme == "file" {
@@ -71,9 +71,24 @@ func ParseURL(s string) (URL, error) {
 		r, err = s3URL(u)
 	}
 	if err != nil {
-		return URL{}, fmt.Errorf("URL %q: %w", s, err)
+		return URL{}, fmt.Errorf("URL %q: %w", withoutSecrets(s), err)
 	}
 	return r, nil
+}
+
+// withoutSecrets leaves out of s where people put passwords: in front of a host
+// and in parameters.
+func withoutSecrets(s string) string {
+	s, _, _ = strings.Cut(s, "?")
+	scheme, rest, _ := strings.Cut(s, "//")
+	host, path, ok := strings.Cut(rest, "/")
+	if i := strings.LastIndex(host, "@"); i >= 0 {
+		s = scheme + "//" + host[i+1:]
+		if ok {
+			s += "/" + path
+		}
+	}
+	return s
 }
 
 func fileURL(u *url.URL) (URL, error) {

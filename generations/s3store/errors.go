@@ -47,9 +47,11 @@ func (s *Store) fail(ctx context.Context, op, key string, err error) error {
 		return e
 	}
 	e := &generations.StoreError{Op: op, Name: s.name(key), Err: err}
-	e.Kind, e.Text = s.explain(err)
-	if g, ok := errors.AsType[*gaveUpError](err); ok && g.attempts > 1 {
+	if g, ok := errors.AsType[*gaveUpError](err); ok {
+		e.Kind, e.Text = s.explain(g.err)
 		e.Text += fmt.Sprintf(" (%d attempts)", g.attempts)
+	} else {
+		e.Kind, e.Text = s.explain(err)
 	}
 	return e
 }
@@ -69,11 +71,11 @@ func (s *Store) explain(err error) (kind error, text string) {
 	switch code {
 	case "NoSuchBucket":
 		return generations.ErrNoBucket, "no such bucket: create it, or correct the URL"
-	case "NoSuchKey", "NotFound":
+	case "NoSuchKey": // any other 404 is not about the object
 		return generations.ErrNotFound, "no such object"
 	case "PreconditionFailed":
 		return generations.ErrExists, "object exists"
-	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "TokenRefreshRequired":
+	case "InvalidAccessKeyId", "XAdminUserNotFound" /* versitygw's word for it */, "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "TokenRefreshRequired":
 		return generations.ErrDenied, "the credentials are refused (" + code + "): correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 	case "RequestTimeTooSkewed":
 		return generations.ErrDenied, "this machine's clock differs from the server's by too much: set it"
@@ -83,8 +85,6 @@ func (s *Store) explain(err error) (kind error, text string) {
 	switch {
 	case status == 403 || status == 401:
 		return generations.ErrDenied, "access denied: give these credentials the permissions for it" + parenthesised(code)
-	case status == 404:
-		return generations.ErrNotFound, "no such object"
 	case status == 412:
 		return generations.ErrExists, "object exists"
 	case status == 501:
@@ -97,8 +97,8 @@ func (s *Store) explain(err error) (kind error, text string) {
 
 // unanswered explains why no answer came.
 func (s *Store) unanswered(err error) string {
-	if errors.Is(err, errStalled) || errors.Is(err, errBrokeOff) {
-		return shortest(err)
+	if e, ok := errors.AsType[*stalledError](err); ok {
+		return e.Error()
 	}
 	if what := certificateProblem(err); what != "" {
 		return "the server's certificate is not trusted: set AWS_CA_BUNDLE to its authority's: " + what
@@ -165,12 +165,6 @@ func shortest(err error) string {
 	}
 	if e, ok := errors.AsType[*net.OpError](err); ok {
 		return oneLine(e)
-	}
-	if errors.Is(err, errStalled) {
-		for !strings.HasPrefix(err.Error(), errStalled.Error()) {
-			err = errors.Unwrap(err)
-		}
-		return oneLine(err)
 	}
 	for {
 		inner := errors.Unwrap(err)

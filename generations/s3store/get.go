@@ -12,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/walback/walback/generations"
 )
@@ -65,15 +66,12 @@ type body struct {
 	closed   bool
 }
 
-var errBrokeOff = errors.New("the answer broke off")
-
 // open begins to read the range that off and n ask for and sets size, next and end.
 func (b *body) open(off, n int64) error {
 	err := b.s.retry(b.ctx, func(context.Context, *watch) error { return b.request(off, n) })
 	if status, _ := answer(err); status == 416 {
-		// The range begins at or behind the end, or counts from the end of an
-		// object without bytes. The answer need not tell the size.
-		return b.pastEnd()
+		// The answer need not tell the size.
+		return b.unsatisfiable(off)
 	}
 	return err
 }
@@ -150,11 +148,16 @@ func parseContentRange(v string) (first, size int64, err error) {
 	return 0, 0, fmt.Errorf("the server answers with a Content-Range that makes no sense: %q", v)
 }
 
-// pastEnd is open for a range without bytes: it finds the size alone.
-func (b *body) pastEnd() error {
+// unsatisfiable is open for a range that has none of the object's bytes: it
+// begins behind the end, or counts from the end of an object without bytes. Some
+// servers also refuse to count back further than the beginning.
+func (b *body) unsatisfiable(off int64) error {
 	return b.s.retry(b.ctx, func(ctx context.Context, _ *watch) error {
 		out, err := b.s.client.HeadObject(ctx, &s3.HeadObjectInput{
 			Bucket: &b.s.o.Bucket, Key: aws.String(b.s.root + b.key)})
+		if _, ok := errors.AsType[*types.NotFound](err); ok { // an answer to HEAD cannot say what was not found
+			return &generations.StoreError{Op: "get", Name: b.s.name(b.key), Kind: generations.ErrNotFound, Text: "no such object", Err: err}
+		}
 		if err != nil {
 			return err
 		}
@@ -163,6 +166,9 @@ func (b *body) pastEnd() error {
 		}
 		b.size = *out.ContentLength
 		b.next, b.end = b.size, b.size
+		if off < 0 {
+			b.next = max(0, b.size+off)
+		}
 		return nil
 	})
 }
@@ -208,8 +214,11 @@ func (b *body) Read(p []byte) (int, error) {
 		n, err := b.from.Read(p[:min(int64(len(p)), b.end-b.next)])
 		b.watch.rest()
 		b.next += int64(n)
+		if n > 0 {
+			b.failures = 0
+		}
 		if err != nil && b.next < b.end {
-			err = b.brokeOff(n, err)
+			err = b.brokeOff(err)
 		} else {
 			err = nil
 		}
@@ -221,18 +230,15 @@ func (b *body) Read(p []byte) (int, error) {
 
 // brokeOff drops an answer that ended early; the error is nil if it is worth
 // going on.
-func (b *body) brokeOff(n int, err error) error {
+func (b *body) brokeOff(err error) error {
 	err = b.watch.explain(err)
 	b.drop()
-	if n > 0 {
-		b.failures = 0
-		return nil
-	}
 	b.failures++
 	if b.failures < b.s.o.Attempts {
-		return pause(b.ctx, b.s.o.Pause, b.failures)
+		return b.s.fail(b.ctx, "get", b.key, pause(b.ctx, b.s.o.Pause, b.failures))
 	}
-	return b.s.fail(b.ctx, "get", b.key, &gaveUpError{b.failures, fmt.Errorf("%w after byte %d: %w", errBrokeOff, b.next, err)})
+	err = fmt.Errorf("the answer breaks off at byte %d: %w", b.next, err)
+	return b.s.fail(b.ctx, "get", b.key, &gaveUpError{b.failures, err})
 }
 
 // Close implements io.Closer.

@@ -76,7 +76,7 @@ func transient(err error) bool {
 	if _, ok := errors.AsType[*sourceError](err); ok {
 		return false
 	}
-	if errors.Is(err, errStalled) || errors.Is(err, errBrokeOff) {
+	if _, ok := errors.AsType[*stalledError](err); ok {
 		return true
 	}
 	status, code := answer(err)
@@ -84,18 +84,24 @@ func transient(err error) bool {
 		return false
 	}
 	switch code {
-	case "ConditionalRequestConflict", "OperationAborted", "BadDigest", "IncompleteBody",
+	case "BadDigest", "IncompleteBody",
 		"RequestTimeTooSkewed": // the SDK has learned the server's time from the answer
 		return true
 	}
-	if status == 408 || status == 429 {
+	switch status {
+	case 408, 429,
+		409: // a conflict with another request, e.g. ConditionalRequestConflict, OperationAborted
 		return true
 	}
 	return retry.IsErrorRetryables(retry.DefaultRetryables).IsErrorRetryable(err) == aws.TrueTernary
 }
 
-// errStalled ends an attempt on which nothing moves.
-var errStalled = errors.New("nothing moved on the connection")
+// stalledError ends an attempt on which nothing has moved for a time.
+type stalledError struct{ after time.Duration }
+
+func (e *stalledError) Error() string {
+	return fmt.Sprintf("nothing moved on the connection for %v", e.after)
+}
 
 // watch ends an attempt when nothing has moved for a time. The whole of an
 // attempt needs no limit then, however large the object and slow the line.
@@ -110,7 +116,7 @@ func newWatch(ctx context.Context, stall time.Duration) *watch {
 	w := &watch{stall: stall}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
 	w.timer = time.AfterFunc(stall, func() {
-		w.cancel(fmt.Errorf("%w for %v", errStalled, stall))
+		w.cancel(&stalledError{stall})
 	})
 	return w
 }
@@ -127,13 +133,10 @@ func (w *watch) stop() {
 	w.cancel(nil)
 }
 
-// explain gives errStalled in place of the cancellation that it caused.
+// explain gives the stalledError in place of the cancellation that it caused.
 func (w *watch) explain(err error) error {
-	if err == nil {
-		return nil
-	}
-	if cause := context.Cause(w.ctx); errors.Is(cause, errStalled) {
-		return cause
+	if stalled, ok := errors.AsType[*stalledError](context.Cause(w.ctx)); ok && err != nil {
+		return stalled
 	}
 	return err
 }

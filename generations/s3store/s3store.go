@@ -6,13 +6,14 @@
 // An attempt that fails for a reason that may pass is repeated with growing
 // pauses, Options.Attempts times within a few seconds, and within the caller's
 // context: no connection, a connection that broke or on which nothing moves,
-// 408, 429, 5xx, throttling, and 409 ConditionalRequestConflict. A body that
-// breaks off is continued where it ended. Then the error goes to the caller,
-// who decides whether to try for ever (the shipper) or to tell a person.
+// throttling, 408, 409, 429 and 5xx. A body that breaks off is continued where
+// it ended. Then the error goes to the caller, who decides whether to try for
+// ever (the shipper) or to tell a person.
 //
 // Errors that match ErrNotFound, ErrExists, ErrNoBucket and ErrDenied are
-// answers; they are never retried. An attempt to put whose reply was lost makes
-// the next one answer ErrExists: the caller has to look.
+// answers; they are not retried. An attempt to put that was carried out although
+// it failed, its reply lost perhaps, makes the next one answer ErrExists: the
+// caller has to look.
 //
 // # What a bucket needs
 //

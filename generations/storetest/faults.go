@@ -23,9 +23,12 @@ type Fault struct {
 	After error
 	// Cut, if positive, ends the reply's body with an error behind so many bytes.
 	Cut int64
+	// Freeze, if positive, lets the reply's body stand still behind so many
+	// bytes until the request is given up.
+	Freeze int64
 	// Hang neither asks nor answers until the request is given up.
 	Hang bool
-	// Delay is waited before the server is asked.
+	// Delay is waited before anything else happens, as if the server were far.
 	Delay time.Duration
 }
 
@@ -100,7 +103,10 @@ func (f *Faults) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errors.Join(fault.After, err, resp.Body.Close())
 	}
 	if fault.Cut > 0 {
-		resp.Body = &cutBody{resp.Body, fault.Cut}
+		resp.Body = &cutBody{resp.Body, fault.Cut, nil}
+	}
+	if fault.Freeze > 0 {
+		resp.Body = &cutBody{resp.Body, fault.Freeze, r.Context().Done()}
 	}
 	return resp, nil
 }
@@ -131,10 +137,14 @@ func refusal(r *http.Request, f Fault) *http.Response {
 type cutBody struct {
 	io.ReadCloser
 	left int64
+	wait <-chan struct{} // before ending, if not nil
 }
 
 func (b *cutBody) Read(p []byte) (int, error) {
 	if b.left == 0 {
+		if b.wait != nil {
+			<-b.wait
+		}
 		return 0, ErrInjected
 	}
 	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])

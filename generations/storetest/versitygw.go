@@ -85,6 +85,7 @@ func Credentials(t testing.TB, access, secret string) {
 		"AWS_CONFIG_FILE":             os.DevNull,
 		"AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
 		"AWS_EC2_METADATA_DISABLED":   "true",
+		"AWS_CA_BUNDLE":               "", // parsing one takes longer than most tests
 	} {
 		t.Setenv(name, value)
 	}
