@@ -67,7 +67,7 @@ func (d *database) dial(sets ...string) *sqlite3.SQLiteConn {
 	}
 	conn := c.(*sqlite3.SQLiteConn)
 	d.open = append(d.open, conn)
-	for _, s := range slices.Concat(d.settings.connect, []string{"PRAGMA wal_autocheckpoint=0"}, sets) {
+	for _, s := range slices.Concat(d.settings.connect, []string{"PRAGMA wal_autocheckpoint=0", "PRAGMA busy_timeout=0"}, sets) {
 		if _, err := conn.Exec(s, nil); err != nil {
 			d.t.Fatalf("%s: %v", s, err)
 		}

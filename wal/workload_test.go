@@ -214,9 +214,9 @@ func (w *workload) actions() map[string]func(*rapid.T) {
 // fcntlPersistWAL is SQLITE_FCNTL_PERSIST_WAL.
 const fcntlPersistWAL = 10
 
-// A check takes some 50 ms; -rapid.checks=1000 on the command line does more.
+// A check takes some 100 ms; -rapid.checks=1000 on the command line does more.
 func init() {
-	if err := flag.Set("rapid.checks", "40"); err != nil {
+	if err := flag.Set("rapid.checks", "25"); err != nil {
 		panic(err)
 	}
 }
