@@ -156,6 +156,7 @@ func identity(mode uint32, words ...string) gofs.StableAttr {
 func setAttr(a *fuse.Attr, mode uint32, size int64, changed wal.Time) {
 	t := changed.Std()
 	a.Mode = mode
+	a.Nlink = 1 // find takes that of a directory for "unknown"
 	a.Size = uint64(size)
 	a.Blocks = (a.Size + 511) / 512
 	a.SetTimes(&t, &t, &t)
