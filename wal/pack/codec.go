@@ -21,7 +21,9 @@ const (
 var (
 	encoders = sync.Pool{New: func() any {
 		e, err := zstd.NewWriter(nil,
-			zstd.WithEncoderLevel(zstd.SpeedDefault),
+			// On groups of 64 KiB of SQLite pages the default level takes 1.4 times
+			// as long and saves 2 %.
+			zstd.WithEncoderLevel(zstd.SpeedFastest),
 			zstd.WithEncoderConcurrency(1),
 			zstd.WithEncoderCRC(false), // every block is sealed
 			zstd.WithSingleSegment(true),
@@ -55,7 +57,8 @@ func appendBlock(dst, plain []byte, raw bool) []byte {
 			return dst
 		}
 	}
-	return append(append(dst[:n], codecRaw), plain...)
+	dst = slices.Grow(dst[:n], 1+len(plain)+maxOverhead)
+	return append(append(dst, codecRaw), plain...)
 }
 
 // The errors of decodeBlock become part of a CorruptError.

@@ -75,7 +75,7 @@ func parseIndex(r *root, n int, b []byte, overhead int) (*index, bool) {
 	at := e.groupsAt
 	pgno, id := wal.Pgno(0), e.txid
 	for range e.groups {
-		stored := int64(f.uvarint(maxGroup + 128))
+		stored := int64(f.uvarint(maxGroup + 1 + maxOverhead))
 		count := int(f.uvarint(uint64(min(e.keys-len(x.keys), maxGroup/r.PageSize))))
 		if count == 0 || stored == 0 || stored > int64(count*r.PageSize+1+overhead) {
 			return nil, false

@@ -20,6 +20,9 @@ type ownMemory struct {
 	mu     sync.Mutex // held while an index block or table is loaded, so that it is loaded once
 	meta   sync.Map   // offset → value
 	last   atomic.Pointer[kept]
+	// index has the index blocks of meta by number, so that finding a page
+	// whose block is decoded takes no lookup.
+	index []atomic.Pointer[index]
 }
 
 type kept struct {
@@ -30,7 +33,7 @@ type kept struct {
 var _ Memory = (*ownMemory)(nil)
 
 func newOwnMemory(r *root) *ownMemory {
-	m := &ownMemory{metaAt: headerSize}
+	m := &ownMemory{metaAt: headerSize, index: make([]atomic.Pointer[index], len(r.index))}
 	for _, e := range r.index {
 		m.metaAt += e.bytes
 	}

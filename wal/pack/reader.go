@@ -18,6 +18,7 @@ type Reader struct {
 	place  Place
 	sealer Sealer
 	memory Memory
+	own    *ownMemory // memory, when the Reader was given none
 	root   *root
 
 	// tail is what Open has read of the end of the object, from tailAt on.
@@ -69,7 +70,8 @@ func Open(src io.ReaderAt, size int64, place Place, o ReaderOptions) (*Reader, e
 		}
 	}
 	if r.memory == nil {
-		r.memory = newOwnMemory(root)
+		r.own = newOwnMemory(root)
+		r.memory = r.own
 	}
 	return r, nil
 }
@@ -145,6 +147,20 @@ func (r *Reader) corrupt(off int64, format string, args ...any) error {
 
 // indexBlock returns index block n, decoded at most once while memory has it.
 func (r *Reader) indexBlock(n int) (*index, error) {
+	if r.own != nil {
+		if x := r.own.index[n].Load(); x != nil {
+			return x, nil
+		}
+	}
+	x, err := r.loadIndex(n)
+	if err == nil && r.own != nil {
+		r.own.index[n].Store(x)
+	}
+	return x, err
+}
+
+// loadIndex asks memory for index block n.
+func (r *Reader) loadIndex(n int) (*index, error) {
 	e := &r.root.index[n]
 	v, err := r.memory.Get(e.at, func() (any, int, error) {
 		plain, err := r.block(e.at, e.stored, maxMeta, fmt.Sprintf("index block %d", n))

@@ -18,7 +18,8 @@ type Sealer interface {
 	// which must not be changed. Any error means that sealed is damaged or was
 	// sealed for another place.
 	Open(sealed []byte, place Place, off int64) ([]byte, error)
-	// Overhead is by how many bytes Seal makes a block longer, at most 64.
+	// Overhead is by how many bytes Seal makes a block longer, at most 64
+	// (maxOverhead).
 	Overhead() int
 }
 
@@ -27,6 +28,9 @@ type Sealer interface {
 type Checksummed struct{}
 
 var _ Sealer = Checksummed{}
+
+// maxOverhead is the most that Sealer.Overhead may be.
+const maxOverhead = 64
 
 // sumSize is the length of a CRC-64 in bytes.
 const sumSize = 8
