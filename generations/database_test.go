@@ -3,6 +3,7 @@ package generations_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -23,10 +24,12 @@ import (
 // and remembers what the whole database was after each.
 type database struct {
 	pageSize int
+	noisy    bool
 	rng      *rand.Rand
 	pages    [][]byte
 	last     wal.TxnInfo
 	log      logBytes
+	dir      string // of the spool, where a test needs it
 	history  []instant
 }
 
@@ -67,10 +70,16 @@ func (d *database) fork(seed uint64) *database {
 	}
 }
 
+// page returns a page of which half compresses, or none if d is noisy.
 func (d *database) page() []byte {
 	p := make([]byte, d.pageSize)
-	for i := range p[:d.pageSize/2] { // half of it compresses
-		p[i] = byte(d.rng.Uint32())
+	random := p[:d.pageSize/2]
+	if d.noisy {
+		random = p
+	}
+	for len(random) > 0 {
+		binary.NativeEndian.PutUint64(random, d.rng.Uint64())
+		random = random[8:]
 	}
 	return p
 }
@@ -272,7 +281,12 @@ func wantOnce(t *testing.T, tl *generations.Timeline, gens []generations.Generat
 		}
 	}
 	if !slices.Equal(got, want) {
-		t.Fatalf("the log has %v, want %v", got, want)
+		for i := range min(len(got), len(want)) {
+			if got[i] != want[i] {
+				t.Fatalf("entry %d of the log is %v, want %v", i, got[i], want[i])
+			}
+		}
+		t.Fatalf("the log has %d entries, want %d", len(got), len(want))
 	}
 	recent, err := tl.Recent(t.Context(), 5)
 	slices.Reverse(recent)

@@ -1,0 +1,174 @@
+package generations
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/walback/walback/wal"
+)
+
+// startSchedule runs a schedule whose turns are played: each takes everything
+// that is queued and puts it at once, unless down.
+func startSchedule(t *testing.T, limit int, turn func(*Writer)) *schedule {
+	t.Helper()
+	s := &schedule{
+		limit: limit,
+		take:  func(_ context.Context, w *Writer) { turn(w) },
+		next:  (*Writer).due,
+		wake:  make(chan struct{}, 1),
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { s.run(ctx); close(ended) }()
+	t.Cleanup(func() { cancel(); <-ended })
+	return s
+}
+
+// begun returns the Writer of a generation that has begun to be shipped.
+func begun(interval time.Duration) *Writer {
+	return &Writer{
+		shipper:  &Shipper{options: ShipperOptions{Interval: interval}},
+		lineages: []*lineage{{progress: progress{ID: 1, Manifest: true, Snapshot: 1}}},
+	}
+}
+
+func (w *Writer) enqueue(s *schedule) {
+	w.mu.Lock()
+	w.queue = append(w.queue, &wal.Txn{})
+	w.mu.Unlock()
+	s.notify(w)
+}
+
+// An isolated commit is sent at once, a stream of them once per interval, the
+// last one too, and then nothing happens any more.
+func TestInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var at []time.Duration
+		var sizes []int
+		s := startSchedule(t, 1, func(w *Writer) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.began = time.Now()
+			at, sizes = append(at, time.Since(start)), append(sizes, len(w.queue))
+			w.queue = nil
+		})
+		w := begun(time.Second)
+		for range 3 {
+			time.Sleep(3 * time.Second)
+			w.enqueue(s)
+		}
+		time.Sleep(time.Minute - 9*time.Second)
+		for range 250 { // two and a half seconds of load
+			w.enqueue(s)
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		sec := time.Second
+		if want := []time.Duration{3 * sec, 6 * sec, 9 * sec, 60 * sec, 61 * sec, 62 * sec, 63 * sec}; !slices.Equal(at, want) {
+			t.Errorf("put at %v, want %v", at, want)
+		}
+		total := 0
+		for _, n := range sizes {
+			total += n
+		}
+		if total != 253 || slices.Contains(sizes, 0) {
+			t.Errorf("put %v", sizes)
+		}
+	})
+}
+
+// While everything fails, attempts become fewer, down to one in 15 to 30 s;
+// Flush tries at once.
+func TestBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var attempts atomic.Int32
+		s := startSchedule(t, 1, func(w *Writer) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			attempts.Add(1)
+			w.attempts.Add(1)
+			w.retryAt = time.Now().Add(retryDelay(w.attempts))
+		})
+		w := begun(time.Second)
+		w.enqueue(s)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if n := attempts.Load(); n < 2 || n > 5 {
+			t.Errorf("%d attempts in the first second", n)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		n := attempts.Load()
+		if n < 120 || n > 260 {
+			t.Errorf("%d attempts in an hour", n)
+		}
+		s.expedite()()
+		synctest.Wait()
+		if n = attempts.Load() - n; n != 1 {
+			t.Errorf("%d attempts at Flush", n)
+		}
+	})
+}
+
+// A commit that arrives during a turn gets a turn of its own.
+func TestNotifiedDuringTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := 0
+		var s *schedule
+		s = startSchedule(t, 1, func(w *Writer) {
+			w.mu.Lock()
+			w.queue = nil
+			w.mu.Unlock()
+			if turns++; turns < 10 {
+				w.enqueue(s)
+			}
+		})
+		w := begun(time.Nanosecond)
+		w.enqueue(s)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if turns != 10 {
+			t.Errorf("%d turns", turns)
+		}
+	})
+}
+
+// Turns are given in order, no more than the limit at a time, and those that
+// are due earlier come first.
+func TestOrderOfTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var order []*Writer
+		running := make(chan struct{}, 2)
+		s := startSchedule(t, 2, func(w *Writer) {
+			select {
+			case running <- struct{}{}:
+			default:
+				t.Error("more turns than the limit")
+			}
+			time.Sleep(time.Second)
+			<-running
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.queue = nil
+			order = append(order, w)
+		})
+		writers := make([]*Writer, 6)
+		for i := range writers {
+			writers[i] = begun(time.Hour)
+			writers[i].began = time.Now().Add(-time.Duration(i) * time.Minute) // the last is due first
+			writers[i].enqueue(s)
+		}
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		slices.Reverse(order)
+		if !slices.Equal(order, writers) {
+			t.Error("turns were not in the order of what is due")
+		}
+	})
+}
