@@ -32,7 +32,7 @@ func stack(sources []source) []*layer {
 	room := int64(0) // versions the last layer has room for
 	for i, s := range sources {
 		n := s.Info().Versions
-		if n <= smallPack && n <= room {
+		if i > 0 && n <= smallPack && n <= room {
 			l := layers[len(layers)-1]
 			l.sources = append(l.sources, s)
 			room -= n

@@ -78,7 +78,7 @@ func TestDamageLarge(t *testing.T) {
 	if len(b) < 2*TailSize {
 		t.Fatalf("only %d bytes", len(b))
 	}
-	for i := 0; i < len(b); i += 1 + rnd.IntN(len(b)/200) {
+	for i := 0; i < len(b); i += 1 + rnd.IntN(len(b)/60) {
 		bit := byte(1) << rnd.IntN(8)
 		b[i] ^= bit
 		mustBeCorrupt(t, readAll(t, h, b, testPlace))
@@ -193,7 +193,7 @@ func TestWriteError(t *testing.T) {
 	h := newHistory(rand.New(rand.NewPCG(7, 8)), 512, 100, 200, 12)
 	size := len(h.encode(t, testPlace, WriterOptions{}, 0, len(h.txns)))
 	r := open(t, h.encode(t, testPlace, WriterOptions{}, 0, len(h.txns)), testPlace)
-	for n := 0; n < size; n += 1 + size/50 {
+	for n := 0; n < size; n += 1 + size/20 {
 		for concurrency := range 3 {
 			_, err := Merge(&short{n}, testPlace, WriterOptions{Concurrency: concurrency}, r)
 			if !errors.Is(err, errDisk) {
