@@ -92,7 +92,7 @@ func TestBackoff(t *testing.T) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			attempts.Add(1)
-			w.attempts.Add(1)
+			w.attempts++
 			w.retryAt = time.Now().Add(retryDelay(w.attempts))
 		})
 		w := begun(time.Second)
