@@ -15,6 +15,7 @@ import (
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 // Kind says which tree a mount shows; /proc/mounts has it as "fuse.KIND".
@@ -57,7 +58,7 @@ type Options struct {
 // What keeps a machine from mounting anything.
 var (
 	ErrNoFUSE       = errors.New("no /dev/fuse: load the kernel module fuse, or give the container the device")
-	ErrNotPermitted = errors.New("mounting is not permitted: run as root, or install fusermount3 (package fuse3)")
+	ErrNotPermitted = errors.New("mounting is not permitted: run as root, or let this user open /dev/fuse and install fusermount3 (package fuse3)")
 	ErrNoAllowOther = errors.New("only root may let other users in: add user_allow_other to /etc/fuse.conf")
 )
 
@@ -171,8 +172,11 @@ func attach(raw fuse.RawFileSystem, dir string, o fuse.MountOptions) (*fuse.Serv
 		}
 		o.DirectMountStrict = false
 	}
-	if _, err := exec.LookPath("fusermount3"); err != nil {
+	if _, err := exec.LookPath("fusermount3"); err != nil || unix.Access("/dev/fuse", unix.R_OK|unix.W_OK) != nil {
 		return nil, ErrNotPermitted
+	}
+	if err := unix.Access(dir, unix.W_OK); err != nil {
+		return nil, fmt.Errorf("fusermount3 mounts only on directories the user may write to: %w", err)
 	}
 	server, err := fuse.NewServer(raw, dir, &o)
 	if err != nil {

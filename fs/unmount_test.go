@@ -1,0 +1,144 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A busy mount names who keeps it busy and with what, and goes on working.
+func TestUnmountBusy(t *testing.T) {
+	dir := mountpoint(t)
+	s := mounted(t, dir, Options{})
+	for _, c := range []struct {
+		name, script, want string
+	}{
+		{"open file", `exec 3<"$1/file"; echo ready; read _`, "file (sh, pid %d)"},
+		{"working directory", `cd "$1"; echo ready; read _`, ". (sh, pid %d)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			// The shell changes directory, not exec.Cmd: between fork and exec this
+			// process could not answer for the directory.
+			p, _ := start(t, exec.Command("sh", "-c", c.script, "sh", dir))
+			var busy *BusyError
+			err := s.Unmount(t.Context())
+			if !errors.As(err, &busy) || !errors.Is(err, ErrBusy) {
+				t.Fatalf("Unmount: %v, want a BusyError", err)
+			}
+			want := fmt.Sprintf(c.want, p.Process.Pid)
+			if !strings.Contains(strings.Join(busy.Files, "\n"), want) || !strings.Contains(err.Error(), fmt.Sprint(p.Process.Pid)) {
+				t.Errorf("%q does not name %q", err, want)
+			}
+			if b, err := os.ReadFile(filepath.Join(dir, "file")); string(b) != "hello" {
+				t.Errorf("reading while busy: %q, %v", b, err)
+			}
+			p.end(t)
+		})
+	}
+	t.Run("mount inside", func(t *testing.T) {
+		if err := unix.Mount("/etc/hostname", filepath.Join(dir, "file"), "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		var busy *BusyError
+		if err := s.Unmount(t.Context()); !errors.As(err, &busy) || len(busy.Files) != 1 || !strings.HasPrefix(busy.Files[0], "file (mount of ") {
+			t.Errorf("Unmount: %v", err)
+		}
+		if err := unix.Unmount(filepath.Join(dir, "file"), 0); err != nil {
+			t.Fatal(err)
+		}
+	})
+	unmount(t, s)
+}
+
+// A mapping keeps a file in use after its descriptor is closed.
+func TestHoldersOfMappings(t *testing.T) {
+	dir := mountpoint(t)
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("no python3 to map a file with")
+	}
+	s := mounted(t, dir, Options{})
+	p, _ := start(t, exec.Command(python, "-c", `
+import mmap, sys
+with open(sys.argv[1], "rb") as f:
+    fd = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ, trackfd=False) if sys.version_info >= (3, 13) else mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+print("ready", flush=True)
+sys.stdin.read()`, filepath.Join(dir, "file")))
+	want := fmt.Sprintf("file (%s, pid %d)", program(fmt.Sprintf("/proc/%d", p.Process.Pid)), p.Process.Pid)
+	if got := s.mount.mappedBy(fmt.Sprintf("/proc/%d", p.Process.Pid)); len(got) != 1 || got[0] != "file" {
+		t.Errorf("mapped: %q", got)
+	}
+	var busy *BusyError
+	if err := s.Unmount(t.Context()); !errors.As(err, &busy) || busy.Files[0] != want {
+		t.Errorf("Unmount: %v, want %s", err, want)
+	}
+	p.end(t)
+	unmount(t, s)
+}
+
+// Detach frees the directory at once; who has a file open keeps it.
+func TestDetach(t *testing.T) {
+	dir := mountpoint(t)
+	s := mounted(t, dir, Options{})
+	f, err := os.Open(filepath.Join(dir, "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Detach(); err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+		t.Errorf("the plain directory has %v, %v", entries, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Unmount(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Unmount while a file is open elsewhere: %v", err)
+	}
+	b := make([]byte, 5)
+	if _, err := f.ReadAt(b, 0); err != nil || string(b) != "hello" {
+		t.Errorf("reading the open file: %q, %v", b, err)
+	}
+	f.Close()
+	s.Wait()
+	if err := s.Detach(); err != nil {
+		t.Errorf("detaching again: %v", err)
+	}
+	unmount(t, s)
+}
+
+// Somebody else's umount is as good as ours.
+func TestUnmountedByOthers(t *testing.T) {
+	dir := mountpoint(t)
+	s := mounted(t, dir, Options{})
+	if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	s.Wait()
+	unmount(t, s)
+}
+
+// What was mounted on top stays, and is named.
+func TestUnmountUnderAnother(t *testing.T) {
+	dir := mountpoint(t)
+	s := mounted(t, dir, Options{})
+	if err := unix.Mount("a tmpfs", dir, "tmpfs", 0, "size=4k"); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{s.Unmount(t.Context()), s.Detach()} {
+		if err == nil || !strings.Contains(err.Error(), "a tmpfs") {
+			t.Errorf("under a tmpfs: %v", err)
+		}
+	}
+	if err := unix.Unmount(dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	unmount(t, s)
+}
