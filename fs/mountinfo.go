@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -79,21 +80,25 @@ func parseMounts(r io.Reader) ([]mount, error) {
 //	36 35 98:0 /root /dir rw,noatime shared:1 master:2 - fuse.walback file:///store rw,user_id=0
 //	id    dev  root  dir  options    any number          type         source        super options
 func parseMount(line string) (mount, error) {
-	fixed, rest, ok := strings.Cut(line, " - ")
-	before, after := strings.Split(fixed, " "), strings.Split(rest, " ")
-	if !ok || len(before) < 6 || len(after) < 2 {
+	const fixed = 6
+	fields := strings.Split(line, " ")
+	if len(fields) < fixed {
 		return mount{}, fmt.Errorf("mountinfo line %q: too few fields", line)
 	}
-	id, err := strconv.Atoi(before[0])
+	dash := slices.Index(fields[fixed:], "-")
+	if dash < 0 || len(fields) < fixed+dash+3 {
+		return mount{}, fmt.Errorf("mountinfo line %q: too few fields", line)
+	}
+	id, err := strconv.Atoi(fields[0])
 	if err != nil {
 		return mount{}, fmt.Errorf("mountinfo line %q: mount id is no number", line)
 	}
 	return mount{
 		id:     id,
-		dev:    before[2],
-		dir:    unescape(before[4]),
-		fstype: after[0],
-		source: unescape(after[1]),
+		dev:    fields[2],
+		dir:    unescape(fields[4]),
+		fstype: fields[fixed+dash+1],
+		source: unescape(fields[fixed+dash+2]),
 	}, nil
 }
 
