@@ -48,51 +48,51 @@ func (s *Store) fail(ctx context.Context, op, key string, err error) error {
 	}
 	e := &generations.StoreError{Op: op, Name: s.name(key), Err: err}
 	if g, ok := errors.AsType[*gaveUpError](err); ok {
-		e.Kind, e.Text = s.explain(g.err)
+		e.Text, e.Kind = s.explain(g.err)
 		e.Text += fmt.Sprintf(" (%d attempts)", g.attempts)
 	} else {
-		e.Kind, e.Text = s.explain(err)
+		e.Text, e.Kind = s.explain(err)
 	}
 	return e
 }
 
 // explain says what kind of error err is, and what to do about it.
-func (s *Store) explain(err error) (kind error, text string) {
+func (s *Store) explain(err error) (text string, kind error) {
 	if e, ok := errors.AsType[credentialsError](err); ok {
-		return generations.ErrDenied, "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE: " + shortest(e.error)
+		return "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE: " + shortest(e.error), generations.ErrDenied
 	}
 	if e, ok := errors.AsType[*sourceError](err); ok {
-		return nil, "reading what to put: " + oneLine(e.err)
+		return "reading what to put: " + oneLine(e.err), nil
 	}
 	if errors.Is(err, generations.ErrExists) {
-		return generations.ErrExists, "object exists"
+		return "object exists", generations.ErrExists
 	}
 	status, code := answer(err)
 	switch code {
 	case "NoSuchBucket":
-		return generations.ErrNoBucket, "no such bucket: create it, or correct the URL"
+		return "no such bucket: create it, or correct the URL", generations.ErrNoBucket
 	case "NoSuchKey": // any other 404 is not about the object
-		return generations.ErrNotFound, "no such object"
+		return "no such object", generations.ErrNotFound
 	case "PreconditionFailed":
-		return generations.ErrExists, "object exists"
+		return "object exists", generations.ErrExists
 	case "InvalidAccessKeyId", "XAdminUserNotFound" /* versitygw's word for it */, "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "TokenRefreshRequired":
-		return generations.ErrDenied, "the credentials are refused (" + code + "): correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+		return "the credentials are refused (" + code + "): correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE", generations.ErrDenied
 	case "RequestTimeTooSkewed":
-		return generations.ErrDenied, "this machine's clock differs from the server's by too much: set it"
+		return "this machine's clock differs from the server's by too much: set it", generations.ErrDenied
 	case "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException":
-		return nil, "the bucket is in another region or at another endpoint" + regionHint(err)
+		return "the bucket is in another region or at another endpoint" + regionHint(err), nil
 	}
 	switch {
 	case status == 403 || status == 401:
-		return generations.ErrDenied, "access denied: give these credentials the permissions for it" + parenthesised(code)
+		return "access denied: give these credentials the permissions for it" + parenthesised(code), generations.ErrDenied
 	case status == 412:
-		return generations.ErrExists, "object exists"
+		return "object exists", generations.ErrExists
 	case status == 501:
-		return nil, "this server does not implement what is asked for" + parenthesised(message(err))
+		return "this server does not implement what is asked for" + parenthesised(message(err)), nil
 	case status != 0:
-		return nil, fmt.Sprintf("the server answers %d%s", status, parenthesised(message(err)))
+		return fmt.Sprintf("the server answers %d%s", status, parenthesised(message(err))), nil
 	}
-	return nil, s.unanswered(err)
+	return s.unanswered(err), nil
 }
 
 // unanswered explains why no answer came.

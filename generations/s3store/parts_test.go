@@ -26,7 +26,7 @@ var uploadRequests = map[string]func(r *http.Request) bool{
 // wrong once.
 func TestFaultyUpload(t *testing.T) {
 	g := storetest.Versitygw(t)
-	data := bytes.Repeat([]byte("0123456789abcdef"), 12<<20/16)
+	data := bytes.Repeat([]byte("0123456789a"), 1<<20) // 11 MiB, three parts
 	for _, c := range []struct {
 		name   string
 		fault  storetest.Fault
@@ -70,7 +70,7 @@ func TestFaultyUpload(t *testing.T) {
 // TestUploadCompletedTwice loses the reply to the last request on a server that
 // has forgotten the upload when it is asked again.
 func TestUploadCompletedTwice(t *testing.T) {
-	data := bytes.Repeat([]byte("0123456789abcdef"), 12<<20/16)
+	data := bytes.Repeat([]byte("0123456789a"), 1<<20) // 11 MiB, three parts
 	lost := false
 	s, log := faulty(t, func(o *s3store.Options) { o.PartSize = 5 << 20 }, func(n int, r *http.Request) storetest.Fault {
 		if uploadRequests["complete"](r) && !lost {
