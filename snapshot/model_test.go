@@ -136,7 +136,8 @@ func (l *lineage) storeSnapshot(t testing.TB, i int) object {
 	t.Helper()
 	place := pack.Place{Generation: generation, Name: "snapshot/" + l.txns[i].ID.String()}
 	var b bytes.Buffer
-	w := pack.NewWriter(&b, pack.Snapshot, l.pageSize, place, pack.WriterOptions{})
+	// Groups of an odd number of pages, so that nothing is aligned by chance.
+	w := pack.NewWriter(&b, pack.Snapshot, l.pageSize, place, pack.WriterOptions{GroupSize: 7 * l.pageSize})
 	for p := range l.txns[i].Size {
 		if err := w.Add(p+1, l.txns[i].ID, l.images[i][int(p)*l.pageSize:][:l.pageSize]); err != nil {
 			t.Fatal(err)

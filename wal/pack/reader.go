@@ -20,6 +20,7 @@ type Reader struct {
 	memory Memory
 	own    *ownMemory // memory, when the Reader was given none
 	root   *root
+	rootAt int64 // where the root lies
 
 	// tail is what Open has read of the end of the object, from tailAt on.
 	// Blocks that lie in it need no further read.
@@ -63,7 +64,7 @@ func Open(src io.ReaderAt, size int64, place Place, o ReaderOptions) (*Reader, e
 	if !ok {
 		return nil, r.corrupt(off, "the root makes no sense")
 	}
-	r.root = root
+	r.root, r.rootAt = root, off
 	if r.tailAt == 0 {
 		if err := r.checkHeader(r.tail[:headerSize]); err != nil {
 			return nil, err

@@ -18,16 +18,15 @@ func (r *Reader) Verify() error {
 	if err != nil {
 		return err
 	}
-	rootAt := r.size - trailerSize
 	if err := checkTxns(r.root.Info, txns); err != nil {
-		return r.corrupt(rootAt, "%v", err)
+		return r.corrupt(r.rootAt, "%v", err)
 	}
 	if shrinks(txns) != r.root.Shrinks {
-		return r.corrupt(rootAt, "root and transaction table differ on whether the database shrinks")
+		return r.corrupt(r.rootAt, "root and transaction table differ on whether the database shrinks")
 	}
 	versions := make(map[wal.TXID]*added)
 	last := wal.Pgno(0)
-	sum := newImageSum(r.root.PageSize)
+	sums := wal.NewPageSums(r.root.PageSize) // of a snapshot
 	for v, err := range r.All(0) {
 		if err != nil {
 			return err
@@ -39,44 +38,20 @@ func (r *Reader) Verify() error {
 		}
 		a.pages, a.max, last = a.pages+1, v.Pgno, v.Pgno
 		if r.root.Kind == Snapshot {
-			sum.add(v)
+			sums.Set(v.Pgno, wal.PageSum(v.Pgno, v.Data))
 		}
 	}
 	if err := checkAdded(r.root.Kind, txns, versions); err != nil {
-		return r.corrupt(rootAt, "%v", err)
+		return r.corrupt(r.rootAt, "%v", err)
 	}
 	if last != r.root.MaxPgno {
-		return r.corrupt(rootAt, "the last page is %d, and %d by the root", last, r.root.MaxPgno)
+		return r.corrupt(r.rootAt, "the last page is %d, and %d by the root", last, r.root.MaxPgno)
 	}
 	if r.root.Kind == Snapshot && !r.root.Fuzzy {
-		if got := sum.of(r.root.First.Size); got != r.root.First.Checksum {
-			return r.corrupt(rootAt, "the pages have checksum %s, want %s", got, r.root.First.Checksum)
+		sums.Resize(r.root.First.Size, r.root.PageSize) // pages left out are zeros
+		if got := sums.Total(); got != r.root.First.Checksum {
+			return r.corrupt(r.rootAt, "the pages have checksum %s, want %s", got, r.root.First.Checksum)
 		}
 	}
 	return nil
-}
-
-// imageSum computes the checksum of a database from its pages in ascending
-// order; those left out are zeros.
-type imageSum struct {
-	zero []byte
-	last wal.Pgno
-	sum  wal.Checksum
-}
-
-func newImageSum(pageSize int) *imageSum { return &imageSum{zero: make([]byte, pageSize)} }
-
-func (s *imageSum) add(v Version) {
-	s.of(v.Pgno - 1)
-	s.sum ^= wal.PageSum(v.Pgno, v.Data)
-	s.last = v.Pgno
-}
-
-// of returns the checksum of a database of size pages.
-func (s *imageSum) of(size wal.Pgno) wal.Checksum {
-	for s.last < size {
-		s.last++
-		s.sum ^= wal.PageSum(s.last, s.zero)
-	}
-	return s.sum
 }
