@@ -14,6 +14,11 @@ import (
 // are rounded to it, so it bounds what a random read fetches in vain.
 const ChunkSize = 8 << 10
 
+// extent is how many chunks of an object are kept, and forgotten, next to each
+// other, so that what is missing later is missing in large pieces: a power of
+// two up to 128.
+const extent = 128
+
 // chunkID names a chunk of an object of a store.
 type chunkID [16]byte
 
@@ -26,7 +31,9 @@ type objectID [16]byte
 func newObjectID(store, key string, size int64) objectID {
 	h := sha256.New()
 	h.Write([]byte(store + "\x00" + key + "\x00" + strconv.FormatInt(size, 10)))
-	return objectID(h.Sum(nil)[:len(objectID{})])
+	id := objectID(h.Sum(nil)[:len(objectID{})])
+	id[7] &^= extent - 1 // room for the number of a chunk within its extent
+	return id
 }
 
 // chunk returns the identity of chunk n of the object.
@@ -34,6 +41,14 @@ func (id objectID) chunk(n int64) chunkID {
 	c := chunkID(id)
 	binary.BigEndian.PutUint64(c[:], binary.BigEndian.Uint64(c[:])^uint64(n))
 	return c
+}
+
+// place returns the number of the chunk within its extent, and what only the
+// extent decides.
+func (c chunkID) place() (n uint64, of chunkID) {
+	n = uint64(c[7] & (extent - 1))
+	c[7] &^= extent - 1
+	return n, c
 }
 
 // chunkStore keeps chunks. It may forget any of them at any time, and is safe

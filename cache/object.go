@@ -7,6 +7,14 @@ import (
 	"sync/atomic"
 )
 
+const (
+	// bridge is how many kept chunks between missing ones are fetched again
+	// rather than asking twice.
+	bridge = 8
+	// maxRuns is how many requests one window of readahead may take.
+	maxRuns = 8
+)
+
 // object is an io.ReaderAt over an object of the store that answers from the
 // chunks kept and fetches the others. It is safe for concurrent use.
 type object struct {
@@ -63,7 +71,7 @@ func (o *object) read(p []byte, off int64) error {
 	pieces := o.readKept(p, off)
 	o.mu.Lock()
 	mine := o.claim(pieces)
-	ahead := o.scans.note(off, int64(len(p)), len(pieces) > 0)
+	ahead := o.scans.note(off, int64(len(p)), len(mine) > 0)
 	o.mu.Unlock()
 
 	if ahead.length > 0 {
@@ -126,12 +134,16 @@ func (o *object) claim(pieces []piece) (mine []*fetch) {
 			first++
 			continue
 		}
-		// As many chunks in a row as nobody fetches.
-		next := first + 1
-		for next < len(pieces) && pieces[next].off/ChunkSize == chunk+int64(next-first) && o.fetching[chunk+int64(next-first)] == nil {
-			next++
+		// As far as nobody else fetches, with what is kept in short gaps.
+		last, next := chunk, first+1
+		for ; next < len(pieces); next++ {
+			to := pieces[next].off / ChunkSize
+			if to-last > bridge+1 || o.firstFetched(last+1, to+1) <= to {
+				break
+			}
+			last = to
 		}
-		f := o.begin(span{chunk * ChunkSize, int64(next-first) * ChunkSize}, fresh)
+		f := o.begin(chunk, last+1, fresh)
 		for i := first; i < next; i++ {
 			pieces[i].fetch = f
 		}
@@ -141,10 +153,21 @@ func (o *object) claim(pieces []piece) (mine []*fetch) {
 	return mine
 }
 
-// begin registers a fetch of the chunks in s, which begins at one. o.mu is held.
-func (o *object) begin(s span, fresh bool) *fetch {
-	f := newFetch(s.off, min(s.length, o.size-s.off), fresh)
-	for chunk := range f.chunks() {
+// firstFetched returns the first chunk from first to end (excluded) that is
+// being fetched, end when none is. o.mu is held.
+func (o *object) firstFetched(first, end int64) int64 {
+	for first < end && o.fetching[first] == nil {
+		first++
+	}
+	return first
+}
+
+// begin registers a fetch of the chunks from first to end (excluded). o.mu is
+// held.
+func (o *object) begin(first, end int64, fresh bool) *fetch {
+	off := first * ChunkSize
+	f := newFetch(off, min(end*ChunkSize, o.size)-off, fresh)
+	for chunk := first; chunk < end; chunk++ {
 		o.fetching[chunk] = f
 	}
 	return f
@@ -163,40 +186,64 @@ func (o *object) run(f *fetch) {
 	}
 }
 
-// readAhead begins to fetch what a scan will read next, up to what is kept or
-// on its way already. It is skipped when too much is being read ahead: then the
-// reads fetch for themselves.
+// readAhead begins to fetch what a scan will read next and is not kept. It is
+// skipped when too much is being read ahead: then the reads fetch for
+// themselves.
 func (o *object) readAhead(s span) {
 	if o.distrusted.Load() > 0 {
 		return
 	}
-	first, end := (s.off+ChunkSize-1)/ChunkSize, (min(s.off+s.length, o.size)+ChunkSize-1)/ChunkSize
-	for first < end && o.cache.chunks.has(o.id.chunk(first)) {
-		first++
-	}
-	last := first
-	for last < end && !o.cache.chunks.has(o.id.chunk(last)) {
-		last++
-	}
-	o.mu.Lock()
-	for n := first; n < last; n++ {
-		if o.fetching[n] != nil {
-			last = n
+	for _, run := range o.missing(s) {
+		if !o.readAheadRun(run.first, run.end) {
+			return
 		}
 	}
-	s = span{first * ChunkSize, (last - first) * ChunkSize}
-	if s.length <= 0 || !o.cache.ahead.TryAcquire(s.length) {
-		o.mu.Unlock()
-		return
+}
+
+// run is some chunks in a row.
+type run struct{ first, end int64 }
+
+// missing returns what is not kept of s, together with what is kept in short
+// gaps: a request costs more than the bytes.
+func (o *object) missing(s span) []run {
+	var runs []run
+	end := (min(s.off+s.length, o.size) + ChunkSize - 1) / ChunkSize
+	for n := (s.off + ChunkSize - 1) / ChunkSize; n < end; n++ {
+		switch last := len(runs) - 1; {
+		case o.cache.chunks.has(o.id.chunk(n)):
+		case last >= 0 && n-runs[last].end <= bridge:
+			runs[last].end = n + 1
+		case len(runs) == maxRuns:
+			return runs
+		default:
+			runs = append(runs, run{n, n + 1})
+		}
 	}
-	f := o.begin(s, false)
+	return runs
+}
+
+// readAheadRun begins to fetch the chunks from first to end (excluded), up to
+// where others fetch already; false when too much is being read ahead.
+func (o *object) readAheadRun(first, end int64) bool {
+	o.mu.Lock()
+	for first < end && o.fetching[first] != nil {
+		first++
+	}
+	end = o.firstFetched(first, end)
+	n := (end - first) * ChunkSize
+	if n == 0 || !o.cache.ahead.TryAcquire(n) {
+		o.mu.Unlock()
+		return n == 0
+	}
+	f := o.begin(first, end, false)
 	o.mu.Unlock()
 	o.cache.readAheads.Add(1)
 	run := func() {
-		defer o.cache.ahead.Release(s.length)
+		defer o.cache.ahead.Release(n)
 		o.run(f)
 	}
 	if !o.cache.goBackground(run) {
 		run()
 	}
+	return true
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"sync"
@@ -58,14 +59,16 @@ func TestObjectReadsAsItsBytes(t *testing.T) {
 			o.MaxBytes = rapid.SampledFrom([]int64{1, 1 << 18, 4 << 20}).Draw(t, "limit")
 		}
 		s := newMemStore()
-		data := randomBytes(rapid.IntRange(0, 100*ChunkSize).Draw(t, "size"), rapid.Uint64Range(0, 9).Draw(t, "seed"))
-		s.set("k", data)
+		seed := rapid.Uint64Range(0, 9).Draw(t, "seed")
+		data := randomBytes(rapid.IntRange(0, 100*ChunkSize).Draw(t, "size"), seed)
+		key := fmt.Sprint(seed) // an object never changes
+		s.set(key, data)
 		c, err := New(s, nil, o)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		obj, ref := c.object("k", int64(len(data))), bytes.NewReader(data)
+		obj, ref := c.object(key, int64(len(data))), bytes.NewReader(data)
 		off := int64(0)
 		for range rapid.IntRange(1, 40).Draw(t, "reads") {
 			if rapid.Bool().Draw(t, "jump") {
@@ -174,6 +177,49 @@ func TestScansAreReadAheadOf(t *testing.T) {
 	}
 	if now := c.Stats(); now.Gets != st.Gets {
 		t.Errorf("%d GETs for a second scan", now.Gets-st.Gets)
+	}
+}
+
+// What has been kept here and there neither stops a scan's readahead nor makes
+// it ask for every hole.
+func TestScanOverWhatIsKeptInPieces(t *testing.T) {
+	const size, step = 16 << 20, 40_000
+	s := newMemStore()
+	data := randomBytes(size, 6)
+	s.set("k", data)
+	c := newCache(t, s, Options{Dir: t.TempDir()})
+	o := c.object("k", size)
+	for n := int64(0); n < size/ChunkSize; n += 5 {
+		// From back to front, so that it is no scan.
+		readAt(t, o, size-(n+1)*ChunkSize, ChunkSize, data)
+	}
+	before := c.Stats()
+	for off := int64(0); off < size; off += step {
+		readAt(t, o, off, min(step, size-off), data)
+	}
+	after := c.Stats()
+	if gets, n := after.Gets-before.Gets, after.Bytes-before.Bytes; gets > 40 || n > size {
+		t.Errorf("%d bytes in %d GETs for a scan of %d", n, gets, size)
+	}
+}
+
+// A scan of more than is kept fetches in large pieces.
+func TestScansOfMoreThanIsKept(t *testing.T) {
+	const size, step = 40 << 20, 40_000
+	s := newMemStore()
+	data := randomBytes(size, 7)
+	s.set("k", data)
+	c := newCache(t, s, Options{Dir: t.TempDir(), MaxBytes: 33 << 20})
+	o := c.object("k", size)
+	for range 3 {
+		before := c.Stats()
+		for off := int64(0); off < size; off += step {
+			readAt(t, o, off, min(step, size-off), data)
+		}
+		after := c.Stats()
+		if gets, n := after.Gets-before.Gets, after.Bytes-before.Bytes; gets > 60 || n > size*11/10 {
+			t.Errorf("%d bytes in %d GETs for a scan of %d", n, gets, size)
+		}
 	}
 }
 

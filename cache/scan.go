@@ -34,8 +34,8 @@ type scans struct {
 	clock int64
 }
 
-// note takes down a read, which missed if something had to be fetched for it,
-// and returns what to read ahead now, if anything.
+// note takes down a read, which missed if it had to begin a fetch, and returns
+// what to read ahead now, if anything.
 func (s *scans) note(off, n int64, missed bool) span {
 	s.clock++
 	c := s.find(off)
@@ -55,6 +55,8 @@ func (s *scans) note(off, n int64, missed bool) span {
 		return span{} // all of it has been kept so far
 	case c.window == 0:
 		c.window, c.ahead = firstWindow, c.next
+	case missed: // what was here when we read ahead is gone by now
+		c.ahead = c.next
 	case c.ahead-c.next >= c.window/2:
 		return span{}
 	default:

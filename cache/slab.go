@@ -22,7 +22,7 @@ const (
 	slabVersion = 1
 	slabHeader  = 4096 // bytes in front of the table
 	slotSize    = 32   // bytes of a slot in the table
-	ways        = 8    // slots in a set
+	ways        = 16   // slots in a set
 )
 
 // slab is a chunkStore in one file; doc.go draws it. Any failure to read or
@@ -56,9 +56,14 @@ func openSlab(dir string, limit int64, now func() time.Time) (*slab, error) {
 	return s, nil
 }
 
-// setsFor returns the number of sets whose slots and chunks take limit bytes.
+// setsFor returns the number of sets whose slots and chunks take at most limit
+// bytes: whole extents, unless that would be none; at least one.
 func setsFor(limit int64) uint64 {
-	return uint64(max(1, (limit-slabHeader)/(ways*(slotSize+ChunkSize))))
+	sets := uint64(max(1, (limit-slabHeader)/(ways*(slotSize+ChunkSize))))
+	if sets < extent {
+		return sets
+	}
+	return sets - sets%extent
 }
 
 // settle agrees with the other processes on the number of sets. The shared
@@ -153,17 +158,20 @@ func chunkSum(id chunkID, data []byte) uint64 {
 	return crc64nvme.Update(crc64nvme.Checksum(id[:]), data)
 }
 
-// set returns the number of the set that id belongs to.
+// set returns the number of the set that id belongs to. The chunks of an extent
+// follow each other.
 func (s *slab) set(id chunkID) uint64 {
-	return crc64nvme.Checksum(id[:]) % s.sets
+	n, of := id.place()
+	return (crc64nvme.Checksum(of[:])%max(1, s.sets/extent)*extent + n) % s.sets
 }
 
 func (s *slab) slotOffset(set uint64, way int) int64 {
 	return slabHeader + int64(set*ways+uint64(way))*slotSize
 }
 
+// chunkOffset: chunks in the same way of sets that follow each other do so too.
 func (s *slab) chunkOffset(set uint64, way int) int64 {
-	return s.slotOffset(s.sets, 0) + int64(set*ways+uint64(way))*ChunkSize
+	return s.slotOffset(s.sets, 0) + int64(uint64(way)*s.sets+set)*ChunkSize
 }
 
 func (s *slab) readSet(set uint64) ([ways]slot, error) {

@@ -11,8 +11,8 @@ type result struct {
 
 var _ fuse.ReadResult = (*result)(nil)
 
-// buffer returns a result with room for n bytes. One that is never sent is left
-// to the garbage collector: somebody may still be writing to it.
+// buffer returns a result with room for n bytes. One that nobody waits for any
+// more is left to the garbage collector.
 func (t *tree) buffer(n int) *result {
 	buf, _ := t.buffers.Get().(*[]byte)
 	if buf == nil || cap(*buf) < n {

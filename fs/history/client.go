@@ -57,11 +57,7 @@ func (c *client) refresh(ctx context.Context) error {
 
 // newest returns the newest transaction known, false when none is.
 func (c *client) newest(ctx context.Context) (wal.TxnInfo, bool, error) {
-	var recent []wal.TxnInfo
-	err := c.steady(ctx, func() (err error) {
-		recent, err = c.timeline.Recent(ctx, 1)
-		return err
-	})
+	recent, err := steady(ctx, c, func() ([]wal.TxnInfo, error) { return c.timeline.Recent(ctx, 1) })
 	if err != nil || len(recent) == 0 {
 		return wal.TxnInfo{}, false, err
 	}
@@ -85,31 +81,37 @@ func (c *client) settled(ctx context.Context, i generations.Instant) (bool, erro
 	return ok && last.Time >= at, err
 }
 
-// resolve returns the plan for an instant and how long the kernel may take the
-// name for it. The error matches fs.ErrNotExist when there is none.
-func (c *client) resolve(ctx context.Context, i generations.Instant) (generations.Plan, time.Duration, error) {
+// resolved is what a name in a client means.
+type resolved struct {
+	plan    generations.Plan
+	timeout time.Duration // for which the kernel may take the name for it
+}
+
+// resolve returns what an instant means. The error is absent when it means
+// nothing.
+func (c *client) resolve(ctx context.Context, i generations.Instant) (r resolved, err error) {
 	now := c.tree.now()
+	at, isTime := i.Time()
 	settled, err := c.settled(ctx, i)
 	if err != nil {
-		return generations.Plan{}, 0, err
+		return r, err
 	}
-	if at, isTime := i.Time(); !settled && !(isTime && at > now) {
+	if !settled && !(isTime && at > now) {
 		if err := c.refresh(ctx); err != nil {
-			return generations.Plan{}, 0, err
+			return r, err
 		}
 		if settled, err = c.settled(ctx, i); err != nil {
-			return generations.Plan{}, 0, err
+			return r, err
 		}
 	}
-	plan, err := c.timeline.At(ctx, i, now)
-	_, isTime := i.Time()
-	switch {
-	case err != nil || !settled || i.Moving():
-		return plan, 0, err
-	case !isTime:
-		return plan, indexTimeout, nil
+	r.plan, err = c.timeline.At(ctx, i, now)
+	if err == nil && settled && !i.Moving() {
+		r.timeout = indexTimeout
+		if isTime {
+			r.timeout = nameTimeout
+		}
 	}
-	return plan, nameTimeout, nil
+	return r, err
 }
 
 // open returns the view of a plan. When objects of it are gone, because they
@@ -131,17 +133,17 @@ func (c *client) open(ctx context.Context, p generations.Plan) (*snapshot.View, 
 	return view, err
 }
 
-// steady runs f until no object vanishes under it: pieces are shipped and
-// segments merged while we look.
-func (c *client) steady(ctx context.Context, f func() error) error {
+// steady returns what f does once no object vanishes under it: pieces are
+// shipped and segments merged while we look.
+func steady[T any](ctx context.Context, c *client, f func() (T, error)) (T, error) {
 	const attempts = 5
 	for attempt := 1; ; attempt++ {
-		err := f()
+		v, err := f()
 		if err == nil || absent(err) || !errors.Is(err, fs.ErrNotExist) || attempt == attempts {
-			return err
+			return v, err
 		}
 		if err := c.timeline.Refresh(ctx); err != nil {
-			return err
+			return v, err
 		}
 	}
 }

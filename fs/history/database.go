@@ -132,18 +132,20 @@ func (d *databaseNode) letGo(v *openView) {
 // Read reads from the view. The read goes on by itself when the application is
 // interrupted, so it has a buffer of its own.
 func (d *databaseNode) Read(ctx context.Context, _ gofs.FileHandle, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
-	r := d.client.tree.buffer(len(dest))
 	v := d.use()
-	err := interruptible(ctx, func() (err error) {
+	r, err := await(ctx, func() (*result, error) {
 		defer d.letGo(v)
+		r := d.client.tree.buffer(len(dest))
+		var err error
 		r.n, err = v.ReadAt(*r.buf, off)
 		if errors.Is(err, fs.ErrNotExist) {
 			r.n, err = d.readAgain(*r.buf, off)
 		}
-		if err == io.EOF {
-			err = nil
+		if err != nil && err != io.EOF {
+			r.Done()
+			return nil, err
 		}
-		return err
+		return r, nil
 	})
 	if err != nil {
 		return nil, d.client.tree.failed("reading "+d.name(), err)

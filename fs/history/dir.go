@@ -74,7 +74,7 @@ func (d *dirNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (
 	} else if !absent(err) {
 		return nil, d.tree.failed("looking up "+d.child(name), err)
 	}
-	exists, err := d.tree.exists(ctx, d.child(name))
+	exists, err := await(ctx, func() (bool, error) { return d.tree.exists(ctx, d.child(name)) })
 	if err != nil {
 		return nil, d.tree.failed("looking up "+d.child(name), err)
 	}
@@ -95,28 +95,28 @@ func (d *dirNode) lookupInClient(ctx context.Context, name string, out *fuse.Ent
 	if parseErr != nil && name != logName {
 		return nil, generations.ErrNoInstant
 	}
-	c, err := d.tree.client(ctx, d.path)
+	c, err := await(ctx, func() (*client, error) { return d.tree.client(ctx, d.path) })
 	if err != nil {
 		return nil, err
 	}
 	if name == logName {
 		return d.log(ctx, c, out)
 	}
-	plan, timeout, err := c.resolve(ctx, instant)
+	r, err := await(ctx, func() (resolved, error) { return c.resolve(ctx, instant) })
 	if err != nil {
 		return nil, err
 	}
-	out.SetEntryTimeout(timeout)
-	setAttr(&out.Attr, dirMode, 0, plan.Txn.Time)
+	out.SetEntryTimeout(r.timeout)
+	setAttr(&out.Attr, dirMode, 0, r.plan.Txn.Time)
 	out.SetAttrTimeout(nameTimeout)
-	node := &instantNode{client: c, plan: plan}
-	return d.NewInode(ctx, node, identity(syscall.S_IFDIR, "instant", name, plan.View())), nil
+	node := &instantNode{client: c, plan: r.plan}
+	return d.NewInode(ctx, node, identity(syscall.S_IFDIR, "instant", name, r.plan.View())), nil
 }
 
 // Readdir lists what can be found here, of the instants latest, the snapshots
 // and the newest commits.
 func (d *dirNode) Readdir(ctx context.Context) (gofs.DirStream, syscall.Errno) {
-	entries, err := d.list(ctx)
+	entries, err := await(ctx, func() ([]fuse.DirEntry, error) { return d.list(ctx) })
 	if err != nil {
 		return nil, d.tree.failed("listing "+d.path, err)
 	}
@@ -138,11 +138,7 @@ func (d *dirNode) list(ctx context.Context) ([]fuse.DirEntry, error) {
 	c, err := d.tree.client(ctx, d.path)
 	switch {
 	case err == nil:
-		var names []string
-		err := c.steady(ctx, func() (err error) {
-			names, err = c.instants(ctx)
-			return err
-		})
+		names, err := steady(ctx, c, func() ([]string, error) { return c.instants(ctx) })
 		if err != nil {
 			return nil, err
 		}

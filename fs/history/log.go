@@ -41,11 +41,7 @@ type logText struct {
 
 // newLogText returns the log as far as it is known now.
 func (c *client) newLogText(ctx context.Context) (*logText, error) {
-	var all []generations.GenerationInfo
-	err := c.steady(ctx, func() (err error) {
-		all, err = c.timeline.Generations(ctx)
-		return err
-	})
+	all, err := steady(ctx, c, func() ([]generations.GenerationInfo, error) { return c.timeline.Generations(ctx) })
 	if err != nil {
 		return nil, err
 	}
@@ -139,38 +135,40 @@ var (
 // log returns the node of c's log in d.
 func (d *dirNode) log(ctx context.Context, c *client, out *fuse.EntryOut) (*gofs.Inode, error) {
 	node := &logNode{client: c}
-	if err := node.setAttr(ctx, &out.Attr); err != nil {
+	text, err := await(ctx, func() (*logText, error) { return c.currentLogText(ctx) })
+	if err != nil {
 		return nil, err
 	}
+	text.setAttr(&out.Attr)
 	return d.NewInode(ctx, node, identity(syscall.S_IFREG, "log", c.name)), nil
 }
 
-func (l *logNode) setAttr(ctx context.Context, a *fuse.Attr) error {
-	if err := l.client.refresh(ctx); err != nil {
-		return err
+func (t *logText) setAttr(a *fuse.Attr) { setAttr(a, fileMode, t.size(), t.changed) }
+
+// currentLogText returns the log with what was committed before it was called.
+func (c *client) currentLogText(ctx context.Context) (*logText, error) {
+	if err := c.refresh(ctx); err != nil {
+		return nil, err
 	}
-	text, err := l.client.newLogText(ctx)
-	if err != nil {
-		return err
-	}
-	setAttr(a, fileMode, text.size(), text.changed)
-	return nil
+	return c.newLogText(ctx)
 }
 
 func (l *logNode) Getattr(ctx context.Context, f gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	if open, ok := f.(*logFile); ok {
-		setAttr(&out.Attr, fileMode, open.text.size(), open.text.changed)
+		open.text.setAttr(&out.Attr)
 		return 0
 	}
-	if err := l.setAttr(ctx, &out.Attr); err != nil {
+	text, err := await(ctx, func() (*logText, error) { return l.client.currentLogText(ctx) })
+	if err != nil {
 		return l.client.tree.failed("log of "+l.client.name, err)
 	}
+	text.setAttr(&out.Attr)
 	return 0
 }
 
 // Open takes the log as it is now.
 func (l *logNode) Open(ctx context.Context, _ uint32) (gofs.FileHandle, uint32, syscall.Errno) {
-	text, err := l.client.newLogText(ctx)
+	text, err := await(ctx, func() (*logText, error) { return l.client.newLogText(ctx) })
 	if err != nil {
 		return nil, 0, l.client.tree.failed("log of "+l.client.name, err)
 	}
@@ -198,11 +196,7 @@ var (
 )
 
 func (f *logFile) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
-	buf := make([]byte, 0, len(dest))
-	err := interruptible(ctx, func() (err error) {
-		buf, err = f.read(buf, off)
-		return err
-	})
+	buf, err := await(ctx, func() ([]byte, error) { return f.read(make([]byte, 0, len(dest)), off) })
 	if err != nil {
 		return nil, f.text.client.tree.failed("reading the log of "+f.text.client.name, err)
 	}

@@ -272,7 +272,7 @@ func TestDamageIsNeverServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := 20; i < len(b); i += 97 {
+	for i := 0; i < len(b); i += 13 {
 		bad := bytes.Clone(b)
 		bad[i] ^= 1 << (i % 8)
 		if err := os.Remove(p.file(key)); err != nil {
@@ -282,17 +282,11 @@ func TestDamageIsNeverServed(t *testing.T) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			m := p.mount(t, nil)
 			for range 3 {
-				got, err := os.ReadFile(m.path("c1/2024-01-14T15:45:01Z/db.sqlite"))
-				if err == nil {
-					// Not every bit is of this view; but no wrong byte is served.
-					if !bytes.Equal(got, d.readOnly(2)) {
-						t.Fatal("wrong bytes were served")
-					}
-				} else if !errors.Is(err, syscall.EIO) {
+				if _, err := os.ReadFile(m.path("c1/2024-01-14T15:45:01Z/db.sqlite")); !errors.Is(err, syscall.EIO) {
 					t.Fatalf("got %v, want EIO", err)
 				}
 			}
-			if log := m.log.String(); log != "" && (strings.Count(log, "\n") > 3 || !strings.Contains(log, "wal/0000000002.wal")) {
+			if log := m.log.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, "wal/0000000002.wal") {
 				t.Errorf("logged:\n%s", log)
 			}
 			if got, err := os.ReadFile(m.path("c1/@1/db.sqlite")); err != nil || !bytes.Equal(got, d.readOnly(1)) {
@@ -381,7 +375,7 @@ func TestColdSelectFetchesLittle(t *testing.T) {
 	d := p.database(t, "c1", "db.sqlite")
 	d.keep = false
 	d.commit(t, `CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)`)
-	d.commit(t, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 60000)
+	d.commit(t, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 36000)
 		INSERT INTO t SELECT i, hex(randomblob(250)) FROM n`)
 	d.commit(t, `UPDATE t SET v = 'new' WHERE id % 6000 = 0`)
 	stored := int64(0)
@@ -401,7 +395,7 @@ func TestColdSelectFetchesLittle(t *testing.T) {
 	t.Run("cold", func(t *testing.T) {
 		m := p.mount(t, packs)
 		p.store.Reset()
-		if got := sqlite(t, m.path("c1/2024-01-14T15:45:02Z/db.sqlite"), "SELECT length(v) FROM t WHERE id = 34567"); got != "500" {
+		if got := sqlite(t, m.path("c1/2024-01-14T15:45:02Z/db.sqlite"), "SELECT length(v) FROM t WHERE id = 23456"); got != "500" {
 			t.Errorf("got %s", got)
 		}
 		cold := p.store.Reset()
@@ -409,7 +403,7 @@ func TestColdSelectFetchesLittle(t *testing.T) {
 		if cold.Read > stored/50 {
 			t.Errorf("a cold SELECT fetched %d of %d stored bytes, more than 2 %%", cold.Read, stored)
 		}
-		sqlite(t, m.path("c1/@3/db.sqlite"), "SELECT v FROM t WHERE id = 34567")
+		sqlite(t, m.path("c1/@3/db.sqlite"), "SELECT v FROM t WHERE id = 23456")
 		if warm := p.store.Reset(); warm.Gets > 0 {
 			t.Errorf("%d GETs for rows that were just read", warm.Gets)
 		}
@@ -417,7 +411,7 @@ func TestColdSelectFetchesLittle(t *testing.T) {
 	t.Run("after a restart", func(t *testing.T) {
 		m := p.mount(t, packs)
 		p.store.Reset()
-		sqlite(t, m.path("c1/@3/db.sqlite"), "SELECT v FROM t WHERE id = 34567")
+		sqlite(t, m.path("c1/@3/db.sqlite"), "SELECT v FROM t WHERE id = 23456")
 		// The manifest is read anew.
 		if again := p.store.Reset(); again.Gets > 1 {
 			t.Errorf("%d GETs", again.Gets)

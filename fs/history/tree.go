@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -161,20 +160,4 @@ func setAttr(a *fuse.Attr, mode uint32, size int64, changed wal.Time) {
 	a.Blocks = (a.Size + 511) / 512
 	a.SetTimes(&t, &t, &t)
 	a.Owner = *fuse.CurrentOwner()
-}
-
-var errInterrupted = fmt.Errorf("interrupted: %w", context.Canceled)
-
-// interruptible runs f and returns its error, or when ctx ends before, leaves
-// it to itself: an application that waits for a store in vain must be able to
-// go.
-func interruptible(ctx context.Context, f func() error) error {
-	done := make(chan error, 1)
-	go func() { done <- f() }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return errInterrupted
-	}
 }
