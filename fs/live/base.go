@@ -249,7 +249,7 @@ func (d *database) beginFrom(f *os.File) {
 			return
 		}
 	}
-	if int64(max(size, overlay.size))*int64(d.pageSize) > inGate {
+	if int64(max(size, overlay.size))*int64(d.pageSize) > d.set.inGate {
 		d.beginFuzzy(size, overlay)
 		return
 	}

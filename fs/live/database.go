@@ -81,10 +81,10 @@ func (d *database) look() {
 		d.fail(err)
 		return
 	}
-	if d.log == nil {
-		return
+	var err error
+	if d.log != nil {
+		err = d.tracker.Look(d.log, d.commit)
 	}
-	err := d.tracker.Look(d.log, d.commit)
 	if errors.Is(err, wal.ErrMissed) || errors.Is(err, errPageSize) {
 		d.logger().Warn("the log cannot be continued; a new generation begins", "reason", err)
 		d.begin()

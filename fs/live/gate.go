@@ -103,12 +103,7 @@ func (d *database) logWritten(off int64, p []byte) {
 		return
 	}
 	d.unlooked = true
-	if d.phase != broken && off < d.tracker.Position().Offset() && d.tracker.Position().Frames > 0 {
-		// Frames that were committed, but that SQLite never learnt of (its
-		// process was killed between the commit frame and the wal-index), are
-		// overwritten.
-		d.logger().Warn("committed frames were overwritten; a new generation begins", "offset", off)
-		d.begin()
+	if d.phase != broken && off < d.tracker.Position().Offset() && d.overwritten() {
 		return
 	}
 	if commit {
@@ -117,6 +112,25 @@ func (d *database) logWritten(off int64, p []byte) {
 		return
 	}
 	d.lookSoon()
+}
+
+// overwritten deals with a write in front of the position, and returns true if
+// it changed what is there: SQLite never learnt of committed frames (its process
+// was killed between the commit frame and the wal-index) and writes others over
+// them. It changes nothing when the kernel has split the write of a page whose
+// end was the same in the epoch before. The caller holds d.mu.
+func (d *database) overwritten() bool {
+	same, err := d.tracker.Check(d.log)
+	if err != nil {
+		d.fail(err)
+		return true
+	}
+	if same {
+		return false
+	}
+	d.logger().Warn("committed frames were overwritten; a new generation begins")
+	d.begin()
+	return true
 }
 
 // Released implements watch.

@@ -14,6 +14,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(sqliteChild) != "" {
+		serveSQLite()
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -28,6 +28,7 @@ type set struct {
 	open   func(path string) (Sink, error)
 	now    func() time.Time
 	logger *slog.Logger
+	inGate int64 // bytes up to which a base image is read within the gate
 	closed atomic.Bool
 
 	mu    sync.Mutex
@@ -35,7 +36,7 @@ type set struct {
 }
 
 func newSet(root string, open func(string) (Sink, error), now func() time.Time, logger *slog.Logger) *set {
-	return &set{root: root, open: open, now: now, logger: logger, files: make(map[string]*database)}
+	return &set{root: root, open: open, now: now, logger: logger, inGate: inGate, files: make(map[string]*database)}
 }
 
 func (s *set) isClosed() bool { return s.closed.Load() }

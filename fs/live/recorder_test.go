@@ -1,0 +1,201 @@
+package live
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/walback/walback/wal"
+)
+
+// recorder is a sink that lays every transaction over a copy of the database
+// and keeps a digest of each state. It survives the mount, as a spool does.
+type recorder struct {
+	mu          sync.Mutex
+	generations []*recorded
+	queue       []*wal.Txn
+	failing     error // what Save and Begin return
+	err         error
+}
+
+// recorded is one generation.
+type recorded struct {
+	mark   wal.Mark
+	fuzzy  bool
+	pages  []byte
+	states map[wal.TXID]state
+}
+
+type state struct {
+	wal.TxnInfo
+	digest [sha256.Size]byte
+}
+
+func (r *recorder) current() *recorded { return r.generations[len(r.generations)-1] }
+
+func (r *recorder) Resume() (wal.Mark, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.generations) == 0 || r.err != nil {
+		return wal.Mark{}, false
+	}
+	return r.current().mark, true
+}
+
+func (r *recorder) Begin(base wal.Base) error {
+	var pages []byte
+	next := wal.Pgno(1)
+	for p, err := range base.Pages {
+		if err != nil {
+			return err
+		}
+		if p.Pgno != next {
+			return fmt.Errorf("page %d where %d was due", p.Pgno, next)
+		}
+		next++
+		pages = append(pages, p.Data...)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failing != nil {
+		r.err = r.failing
+		return r.err
+	}
+	r.queue, r.err = nil, nil
+	r.generations = append(r.generations, &recorded{
+		mark: base.Mark, fuzzy: base.Fuzzy, pages: pages, states: make(map[wal.TXID]state),
+	})
+	if !base.Fuzzy {
+		return r.record(base.Mark.Txn)
+	}
+	return nil
+}
+
+func (r *recorder) Append(txn *wal.Txn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.queue = append(r.queue, txn)
+}
+
+func (r *recorder) Save() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failing != nil {
+		r.err = r.failing
+		return r.err
+	}
+	for _, txn := range r.queue {
+		if err := r.apply(txn); err != nil {
+			r.err = err
+			return err
+		}
+	}
+	r.queue = nil
+	return r.err
+}
+
+func (r *recorder) apply(txn *wal.Txn) error {
+	g := r.current()
+	if txn.ID != g.mark.Txn.ID+1 || txn.Time <= g.mark.Txn.Time {
+		return fmt.Errorf("transaction %d of %s behind %d of %s", txn.ID, txn.Time, g.mark.Txn.ID, g.mark.Txn.Time)
+	}
+	size := int(txn.Size) * txn.PageSize
+	if size > len(g.pages) {
+		g.pages = append(g.pages, make([]byte, size-len(g.pages))...)
+	}
+	g.pages = g.pages[:size]
+	for _, f := range txn.Frames {
+		page := g.pages[int(f.Pgno-1)*txn.PageSize:][:txn.PageSize]
+		if n, err := txn.Source.ReadAt(page, f.Off); n < len(page) {
+			return fmt.Errorf("page %d of transaction %d: %w", f.Pgno, txn.ID, err)
+		}
+	}
+	g.mark = wal.Mark{Txn: txn.TxnInfo, PageSize: txn.PageSize, Log: txn.End}
+	return r.record(txn.TxnInfo)
+}
+
+// record keeps the state after a transaction, whose checksum must be that of
+// the pages.
+func (r *recorder) record(txn wal.TxnInfo) error {
+	g := r.current()
+	var sum wal.Checksum
+	p := wal.Pgno(1)
+	for page := range slices.Chunk(g.pages, g.mark.PageSize) {
+		sum ^= wal.PageSum(p, page)
+		p++
+	}
+	if sum != txn.Checksum {
+		return fmt.Errorf("transaction %d: the pages have checksum %s, captured was %s", txn.ID, sum, txn.Checksum)
+	}
+	g.states[txn.ID] = state{txn, sha256.Sum256(g.pages)}
+	return nil
+}
+
+func (r *recorder) Err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
+
+func (r *recorder) Close() error { return r.Save() }
+
+// last returns the newest state of the newest generation.
+func (r *recorder) last() (state, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.generations) == 0 {
+		return state{}, false
+	}
+	s, ok := r.current().states[r.current().mark.Txn.ID]
+	return s, ok
+}
+
+// has reports whether a state with the content was captured, and of which
+// transaction.
+func (r *recorder) has(content []byte) (state, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	digest := sha256.Sum256(content)
+	for _, g := range r.generations {
+		for _, s := range g.states {
+			if s.digest == digest {
+				return s, true
+			}
+		}
+	}
+	return state{}, false
+}
+
+// fail makes the sink fail from now on, or work again.
+func (r *recorder) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failing = err
+}
+
+// saved is what a killed process leaves of a generation.
+type saved struct {
+	mark  wal.Mark
+	pages []byte
+}
+
+func (r *recorder) mark() saved {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return saved{r.current().mark, bytes.Clone(r.current().pages)}
+}
+
+// rewind forgets what was saved later.
+func (r *recorder) rewind(to saved) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g := r.current()
+	g.mark, g.pages = to.mark, to.pages
+	for id := range g.states {
+		if id > to.mark.Txn.ID {
+			delete(g.states, id)
+		}
+	}
+}
