@@ -395,3 +395,34 @@ func TestReadOnly(t *testing.T) {
 		t.Fatal("more than two bytes differ", err)
 	}
 }
+
+// TestConcurrent: a view is read by many at once.
+func TestConcurrent(t *testing.T) {
+	r := rand.New(rand.NewPCG(12, 12))
+	l := begin(r, 512, 200)
+	packs := []*pack.Reader{l.snapshot(t, 0)}
+	for i := range 9 {
+		l.commit(r, 150+r.IntN(100), 20)
+		packs = append(packs, l.segment(t, i+1, i+2))
+	}
+	slices.Reverse(packs)
+	v := l.view(t, 9, packs...)
+	var wg sync.WaitGroup
+	for seed := range uint64(4) {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(seed, 1))
+			page := make([]byte, 512)
+			for range 300 {
+				p := 1 + r.IntN(int(v.Txn().Size))
+				if err := v.ReadPage(wal.Pgno(p), page); err != nil || !bytes.Equal(page, l.images[9][(p-1)*512:][:512]) {
+					t.Errorf("page %d: %v, or it differs", p, err)
+				}
+			}
+			var out bytes.Buffer
+			if _, err := v.WriteTo(&out); err != nil || !bytes.Equal(out.Bytes(), l.images[9]) {
+				t.Errorf("WriteTo: %v, or it differs", err)
+			}
+		})
+	}
+	wg.Wait()
+}

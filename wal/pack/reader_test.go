@@ -164,3 +164,33 @@ func TestSnapshot(t *testing.T) {
 		}
 	}
 }
+
+// forgetful is a Memory that keeps nothing.
+type forgetful struct{ asked map[int64]int }
+
+func (f forgetful) Get(off int64, load func() (any, int, error)) (any, error) {
+	v, size, err := load()
+	f.asked[off] += size
+	return v, err
+}
+
+// TestMemory: everything is asked of the Memory that was given, and comes out
+// right when it has to be loaded each time.
+func TestMemory(t *testing.T) {
+	h := newHistory(rand.New(rand.NewPCG(1, 1)), 512, 20, 50, 9)
+	b := h.encode(t, testPlace, WriterOptions{GroupSize: 2048}, 0, len(h.txns))
+	m := forgetful{map[int64]int{}}
+	r, err := Open(bytes.NewReader(b), int64(len(b)), testPlace, ReaderOptions{Memory: m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, h, r)
+	if n := r.root.groups + len(r.root.index) + len(r.root.tables); len(m.asked) != n {
+		t.Errorf("memory was asked for %d blocks of %d", len(m.asked), n)
+	}
+	for off, size := range m.asked {
+		if size <= 0 {
+			t.Errorf("the block at %d is said to take %d bytes", off, size)
+		}
+	}
+}
