@@ -131,7 +131,7 @@ func (w *workload) actions() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"insert": do(func() { w.change("SELECT 1") }),
 		"bulk": do(func() {
-			n := rapid.IntRange(10, 60).Draw(w.T, "rows")
+			n := rapid.IntRange(4, max(8, min(60, 100_000/w.db.pageSize))).Draw(w.T, "rows")
 			w.change(fmt.Sprintf(`WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM n WHERE i<%d)
 				INSERT INTO t(v) SELECT randomblob(%d) FROM n`, n, w.replica.pageSize/2))
 		}),
@@ -216,7 +216,7 @@ const fcntlPersistWAL = 10
 
 // A check takes some 100 ms; -rapid.checks=1000 on the command line does more.
 func init() {
-	if err := flag.Set("rapid.checks", "25"); err != nil {
+	if err := flag.Set("rapid.checks", "40"); err != nil {
 		panic(err)
 	}
 }
