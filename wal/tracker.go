@@ -32,6 +32,12 @@ type Commit struct {
 // all of it, and checkpoints truncate the database file before they are done
 // with it; looking before that truncation is let through is enough.
 //
+// What SQLite itself would not find after a crash the Tracker does not find
+// either. Up to some release between 3.40 and 3.54 SQLite writes a log like that
+// when a transaction spills and overwrites frames, and is then rolled back to an
+// earlier savepoint and committed: the first frames have no checksum, so from
+// there on only the wal-index knows what is committed, until the log restarts.
+//
 // A Tracker holds no descriptor and some 16 KiB of memory (two frames, if those
 // are larger) once it has looked. For a database that is idle, keep its Position
 // and make a new one when it is needed. It is not safe for concurrent use.

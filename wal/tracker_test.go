@@ -228,14 +228,15 @@ func TestReplacedLogs(t *testing.T) {
 			}
 		}, 1},
 		{"its last frame overwritten", func(t *testing.T, d *database, tr *Tracker) {
-			// As by a writer that did not see the commit in the wal-index.
+			// By a writer that did not see the commit in the wal-index: the salts are
+			// the same, the checksum is another.
 			f, err := os.OpenFile(d.path+"-wal", os.O_RDWR, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer f.Close()
 			at := tr.Position().Offset() - int64(tr.Position().stride())
-			if _, err := f.WriteAt(make([]byte, FrameHeaderSize), at); err != nil {
+			if _, err := f.WriteAt(make([]byte, 8), at+16); err != nil {
 				t.Fatal(err)
 			}
 		}, -1},
