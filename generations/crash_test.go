@@ -235,10 +235,8 @@ func powerLoss(t *testing.T, n int, spoil func(string) error) {
 	if err := r.shipper.Flush(t.Context()); err != nil && !errors.Is(w.Err(), generations.ErrBroken) {
 		t.Fatal(err)
 	}
-	history := d.history[:1]
 	if ok && w.Err() == nil {
-		history = d.history[:mark.Txn.ID]
-		wantHistory(t, m, nil, history)
+		wantHistory(t, m, nil, d.history[:mark.Txn.ID])
 	}
 	// Whatever was lost, a new generation can begin and history is good.
 	after := d.fork(11)

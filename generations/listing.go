@@ -182,7 +182,11 @@ func cover(stored, pieces []PlanObject) []PlanObject {
 	slices.SortStableFunc(spans, func(a, b span) int { return cmp.Compare(a.First, b.First) })
 	next := wal.MaxTXID + 1 // First of the objects behind
 	for i := len(spans) - 1; i >= 0; i-- {
-		if spans[i].last == 0 {
+		switch {
+		case spans[i].last != 0:
+		case next > wal.MaxTXID: // its name alone tells no more than this
+			spans[i].last = spans[i].First
+		default:
 			spans[i].last = next - 1
 		}
 		if i > 0 && spans[i-1].First < spans[i].First {

@@ -112,27 +112,31 @@ func (l lookup) none(ctx context.Context, among []*shelf, i Instant) error {
 }
 
 // first returns the first transaction of s that has a view; false when there is
-// none yet, because the generation is still being put.
+// none yet, because the generation is still being put. It is that of the first
+// snapshot or, in a generation that goes on from a parent, the first one of its
+// own.
 func (l lookup) first(ctx context.Context, s *shelf) (wal.TxnInfo, bool, error) {
-	var none wal.TxnInfo
-	if len(s.images) > 0 {
-		info, err := l.info(ctx, s.images[0])
-		if err != nil || !info.Fuzzy {
-			return info.Last, err == nil, err
+	imaged := len(s.images) > 0
+	if !imaged && len(s.cover) == 0 {
+		return wal.TxnInfo{}, false, nil
+	}
+	if !imaged || len(s.cover) > 0 && s.cover[0].First <= s.images[0].First {
+		m, err := l.manifest(ctx, s)
+		if err == nil && m.Parent != nil {
+			return l.byID(ctx, s, m.Parent.Txn+1)
 		}
-		return l.byID(ctx, s, info.Last.ID+1)
+		if err == nil && !imaged {
+			err = tell(ErrIncomplete, "%s: generation %s has no snapshot", l.client, s.id)
+		}
+		if err != nil {
+			return wal.TxnInfo{}, false, err
+		}
 	}
-	if len(s.cover) == 0 {
-		return none, false, nil
+	info, err := l.info(ctx, s.images[0])
+	if err != nil || !info.Fuzzy {
+		return info.Last, err == nil, err
 	}
-	m, err := l.manifest(ctx, s)
-	if err != nil {
-		return none, false, err
-	}
-	if m.Parent == nil {
-		return none, false, tell(ErrIncomplete, "%s: generation %s has no snapshot", l.client, s.id)
-	}
-	return l.byID(ctx, s, m.Parent.Txn+1)
+	return l.byID(ctx, s, info.Last.ID+1)
 }
 
 // last returns the newest transaction of s, whose first is given.

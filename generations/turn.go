@@ -137,7 +137,7 @@ func (w *Writer) step(ctx context.Context) error {
 
 func (w *Writer) shipNext(ctx context.Context, g *lineage) error {
 	w.mu.Lock()
-	manifest, image := !g.Manifest, g.Snapshot == 0
+	manifest, image, unsaved := !g.Manifest, g.Snapshot == 0, g == w.current() && len(w.queue) > 0
 	w.mu.Unlock()
 	switch {
 	case manifest:
@@ -145,7 +145,9 @@ func (w *Writer) shipNext(ctx context.Context, g *lineage) error {
 	case image:
 		return w.shipBase(ctx, g)
 	}
-	w.saveQueue()
+	if unsaved { // otherwise a long Begin need not be waited for
+		w.saveQueue()
+	}
 	return w.shipSegment(ctx, g)
 }
 
