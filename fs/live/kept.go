@@ -8,9 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// keptFile is a file without a name that the kernel still knows. Somebody may
-// have looked it up just before it was removed or replaced and is about to open
-// it, or reopen it through /proc: on a local filesystem that works.
+// keptFile is a file or directory without a name that the kernel still knows.
+// Somebody may have looked it up just before it was removed or replaced and is
+// about to open it, or reopen it through /proc, or have it as working directory:
+// on a local filesystem that works.
 type keptFile struct {
 	fd int // O_PATH
 }
@@ -19,10 +20,10 @@ var _ gofs.NodeOnForgetter = (*node)(nil)
 
 // losing opens the file that name in the directory n leads to, which is about to
 // be removed or replaced. The caller passes the result to lost afterwards. It is
-// nil when the kernel does not know the file.
+// nil when the kernel does not know it.
 func (n *node) losing(name string) *losing {
 	inode := n.GetChild(name)
-	if inode == nil || inode.IsDir() {
+	if inode == nil {
 		return nil
 	}
 	child, ok := inode.Operations().(*node)

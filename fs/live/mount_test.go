@@ -18,6 +18,10 @@ func TestMain(m *testing.M) {
 		serveSQLite()
 		return
 	}
+	if dir := os.Getenv(mountChild); dir != "" {
+		serveMount(dir)
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -163,7 +163,9 @@ func (n *node) Rmdir(ctx context.Context, name string) syscall.Errno {
 	if n.hides(name) {
 		return syscall.EPERM
 	}
-	return fs.Errno(n.in(func(dir int) error { return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR) }))
+	last := n.losing(name)
+	err := n.in(func(dir int) error { return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR) })
+	return fs.Errno(errors.Join(err, last.lost()))
 }
 
 // Rename moves a name, with RENAME_NOREPLACE only where none is, and with

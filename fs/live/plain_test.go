@@ -2,12 +2,14 @@ package live
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -37,7 +39,7 @@ var scripts = map[string]string{
 		printf 0123456789 >f; truncate -s 4 f; cat f; echo; truncate -s 20 f; od -c f
 		exec 3<>f; truncate -s 0 f; printf x >&3; od -c f; exec 3>&-; : >f; show f
 		fallocate -l 8192 f; show f; fallocate -p -o 0 -l 4096 f; show f; fallocate -n -l 100000 f; show f
-		truncate -s 1G sparse; printf end | dd of=sparse bs=1 seek=5000000 conv=notrunc status=none
+		truncate -s 16M sparse; printf end | dd of=sparse bs=1 seek=5000000 conv=notrunc status=none
 		cp --sparse=auto sparse copy; cmp sparse copy && show copy`,
 	"append": `
 		printf a >>f; printf b >>f; (printf c; printf d) >>f; cat f; echo
@@ -69,7 +71,7 @@ var scripts = map[string]string{
 // header is what every script may use: attributes without those that differ
 // between any two directories.
 const header = `
-	exec 2>&1; export LC_ALL=C; cd "$1"; umask 022
+	exec 2>&1; export LC_ALL=C; cd "$1" || exit; umask 022
 	show() { stat -c '%N %A %u %g %h %s' "$@"; }
 `
 
@@ -103,7 +105,7 @@ func compareWithPlain(t *testing.T, uid int, script string) {
 	if got != want {
 		t.Errorf("as user %d, plain directory:\n%s\nmount:\n%s", uid, want, got)
 	}
-	if t.Name() == "" || want == "" {
+	if want == "" {
 		t.Error("the script printed nothing")
 	}
 	const list = `find . -printf '%p %M %U %G %n %l ' -type f -printf %s -o -printf '\n' | sort`
@@ -149,13 +151,9 @@ func TestOtherUsers(t *testing.T) {
 	top := openToAll(t)
 	plain, dir := filepath.Join(top, "plain"), filepath.Join(top, "mount")
 	for _, d := range []string{plain, dir} {
-		if out := shell(t, 0, `
-			mkdir -p "$1"; cd "$1"; mkdir private open; mkdir -m 1777 shared; chmod 700 private; chmod 755 open
-			echo secret >private/f; echo mine >open/f; echo mine >open/hidden; chmod 600 open/hidden; echo root >shared/f; chmod 666 open/f
-		`, top); strings.Contains(out, "denied") {
-			t.Fatal(out)
+		if err := os.Mkdir(d, 0755); err != nil {
+			t.Fatal(err)
 		}
-		shell(t, 0, `mkdir "$1"`, d)
 	}
 	seed := `mkdir private open; mkdir -m 1777 shared; chmod 700 private; echo secret >private/f
 		echo mine >open/f; chmod 666 open/f; echo mine >open/hidden; chmod 600 open/hidden; echo root >shared/f; echo seeded`
@@ -175,8 +173,8 @@ func TestOtherUsers(t *testing.T) {
 	}
 	unmount(t, f)
 	mountAt(t, dir, Options{}, nil)
-	if got := shell(t, nobody, `ls; cat open/f`, dir); strings.Contains(got, "open\n") || !strings.Contains(got, "Permission denied") {
-		t.Errorf("without AllowOther another user sees %q", got)
+	if got := shell(t, nobody, `ls mount`, top); !strings.Contains(got, "Permission denied") {
+		t.Errorf("without AllowOther another user gets %q", got)
 	}
 }
 
@@ -236,6 +234,64 @@ func TestSystemCalls(t *testing.T) {
 	buf := make([]byte, 64)
 	if n, err := unix.Getxattr(named, "user.note", buf); err != nil || string(buf[:n]) != "kept" {
 		t.Errorf("xattr: %q, %v", buf[:max(n, 0)], err)
+	}
+}
+
+// A name and what it leads to belong together however fast names change: who
+// opens a file gets its content, not that of the file which has its name by then.
+func TestOpenWhileRenaming(t *testing.T) {
+	dir, _ := mounted(t, Options{}, nil)
+	names := []string{filepath.Join(dir, "a"), filepath.Join(dir, "b")}
+	inode := func(f *os.File) string {
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+			t.Error(err)
+		}
+		return fmt.Sprint(st.Ino)
+	}
+	for _, name := range names {
+		f, err := os.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.WriteString(inode(f))
+		f.Close()
+	}
+	var g errgroup.Group
+	done := make(chan struct{})
+	g.Go(func() error {
+		defer close(done)
+		for range 2000 {
+			if err := unix.Renameat2(unix.AT_FDCWD, names[0], unix.AT_FDCWD, names[1], unix.RENAME_EXCHANGE); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	g.Go(func() error {
+		for i := 0; ; i++ {
+			select {
+			case <-done:
+				return nil
+			default:
+			}
+			// Direct reads come from the backing file, not from what is cached.
+			f, err := os.OpenFile(names[i%2], os.O_RDONLY|unix.O_DIRECT, 0)
+			if err != nil {
+				return err
+			}
+			content, err := io.ReadAll(f)
+			if want := inode(f); err == nil && string(content) != want {
+				err = fmt.Errorf("file %s has the content of %s", want, content)
+			}
+			f.Close()
+			if err != nil {
+				return err
+			}
+		}
+	})
+	if err := g.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -13,6 +13,20 @@ import (
 // do that by itself, since it is root who writes there: so it is done here. File
 // capabilities it does take away.
 
+// attributesOnly, as an offset, makes the kernel forget attributes and no content
+// (fs/fuse/inode.c, fuse_reverse_inval_inode). It takes no lock that a write in
+// progress holds.
+const attributesOnly = -1
+
+// noticed makes an error of errno. ENOENT says that the kernel does not know the
+// inode (any more), so that there is nothing to forget.
+func noticed(errno syscall.Errno) error {
+	if errno == 0 || errno == syscall.ENOENT {
+		return nil
+	}
+	return errno
+}
+
 const setID = syscall.S_ISUID | syscall.S_ISGID
 
 // sawMode remembers whether there is anything to take away, so that a write
@@ -38,7 +52,10 @@ func (n *node) dropSetID(ctx context.Context) error {
 		if st.Mode&syscall.S_IXGRP != 0 {
 			drop |= syscall.S_ISGID
 		}
+		if err := unix.Chmod(procPath(fd), uint32(st.Mode)&07777&^drop); err != nil {
+			return err
+		}
 		n.setID.Store(false)
-		return unix.Chmod(procPath(fd), uint32(st.Mode)&07777&^drop)
+		return noticed(n.NotifyContent(attributesOnly, 0))
 	})
 }

@@ -55,16 +55,21 @@ func openTree(backing string) (*tree, error) {
 func (t *tree) path() string { return procPath(t.dir) }
 
 // close lets go of the backing directory and of the files that the kernel never
-// said it had forgotten. Nothing is served any more.
+// said it had forgotten. Nothing is served any more. Closing again does nothing.
 func (t *tree) close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.dir < 0 {
+		return nil
+	}
 	var errs []error
 	for k := range t.kept {
 		errs = append(errs, unix.Close(k.fd))
 	}
 	clear(t.kept)
-	return errors.Join(append(errs, unix.Close(t.dir))...)
+	errs = append(errs, unix.Close(t.dir))
+	t.dir = -1
+	return errors.Join(errs...)
 }
 
 // identity tells a file from all others of the tree, also from later ones of

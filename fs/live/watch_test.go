@@ -1,7 +1,6 @@
 package live
 
 import (
-	"database/sql"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -219,7 +218,7 @@ func TestGates(t *testing.T) {
 		{"rename of a directory", func() error { return os.Rename(at("e"), at("c")) },
 			[]event{{"c", opRename, "none", "dir"}, {"e", opRename, "dir", "none"}}},
 		{"rename that fails", func() error {
-			if err := os.Rename(at("c"), at("d")); err == nil {
+			if err := unix.Rename(at("c"), at("d")); err == nil {
 				return fmt.Errorf("a directory that is not empty was replaced")
 			}
 			return nil
@@ -264,25 +263,16 @@ func writeAt(s string, off int64) func(*os.File) error {
 // it and every checkpoint is gated, and the wal-index never is.
 func TestWatchSQLite(t *testing.T) {
 	rec := &observer{}
+	sqlite := startSQLite(t)
 	dir, f := mounted(t, Options{}, rec.start)
 	name := filepath.Join(dir, "app.db")
-	db, err := sql.Open("sqlite3", "file:"+name+"?_journal_mode=WAL")
-	if err != nil {
-		t.Fatal(err)
-	}
-	db.SetMaxOpenConns(1)
-	exec := func(q string) {
-		t.Helper()
-		if _, err := db.Exec(q); err != nil {
-			t.Fatalf("%s: %v", q, err)
-		}
-	}
-	exec("CREATE TABLE t (a)")
+	db := openSQLite(t, sqlite, "file:"+name+"?_journal_mode=WAL")
+	db.exec("CREATE TABLE t (a)")
 	for range 3 {
-		exec("INSERT INTO t SELECT randomblob(3000) FROM (VALUES (1),(2),(3),(4),(5))")
-		exec("PRAGMA wal_checkpoint(RESTART)")
+		db.exec("INSERT INTO t SELECT randomblob(3000) FROM (VALUES (1),(2),(3),(4),(5))")
+		db.exec("PRAGMA wal_checkpoint(RESTART)")
 	}
-	exec("INSERT INTO t VALUES (1)") // restarts the log
+	db.exec("INSERT INTO t VALUES (1)") // restarts the log
 	log := read(t, name+"-wal")
 	if got := rec.written("app.db-wal"); got < int64(len(log)) {
 		t.Errorf("%d bytes of the log were told of, it has %d", got, len(log))
@@ -298,13 +288,11 @@ func TestWatchSQLite(t *testing.T) {
 	if restarts < 4 {
 		t.Errorf("%d restarts of the log were gated, want 4", restarts)
 	}
-	exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	db.exec("PRAGMA wal_checkpoint(TRUNCATE)")
 	if !rec.saw("app.db", opWrite) || !rec.saw("app.db", opTruncate) || !rec.saw("app.db-wal", opTruncate) {
 		t.Errorf("a checkpoint passed only %v", rec.take())
 	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
+	db.close()
 	if !rec.saw("app.db-wal", opUnlink) {
 		t.Error("the last close removed the log ungated")
 	}
