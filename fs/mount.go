@@ -51,8 +51,6 @@ type Options struct {
 
 	// Tune, if set, changes what is handed to go-fuse, last of all.
 	Tune func(*gofs.Options)
-	// Wrap, if set, puts something between the kernel and the tree.
-	Wrap func(fuse.RawFileSystem) fuse.RawFileSystem
 }
 
 // What keeps a machine from mounting anything.
@@ -87,11 +85,7 @@ func Mount(dir string, root gofs.InodeEmbedder, o Options) (*Server, error) {
 		return nil, fmt.Errorf("%s: %w", path, ErrNoAllowOther)
 	}
 	settings := o.settings()
-	raw := gofs.NewNodeFS(root, settings)
-	if o.Wrap != nil {
-		raw = o.Wrap(raw)
-	}
-	server, err := attach(raw, path, settings.MountOptions)
+	server, err := attach(gofs.NewNodeFS(root, settings), path, settings.MountOptions)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

@@ -21,13 +21,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// asDaemon makes the test binary mount the directory it names and serve until
-// its standard input ends.
-const asDaemon = "WALBACK_TEST_MOUNT"
+// Variables of the environment that make something else of the test program:
+// asDaemon mounts the directory it names, asMapper maps the file it names, both
+// until standard input ends.
+const (
+	asDaemon = "WALBACK_TEST_MOUNT"
+	asMapper = "WALBACK_TEST_MAP"
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(asDaemon); dir != "" {
 		daemon(dir)
+		return
+	}
+	if file := os.Getenv(asMapper); file != "" {
+		mapper(file)
 		return
 	}
 	goleak.VerifyTestMain(m)
@@ -48,6 +56,20 @@ func daemon(dir string) {
 		return
 	}
 	fmt.Println("unmounted")
+}
+
+// mapper keeps a file mapped and no descriptor of it. (The mount's own process
+// must not map one of its files.)
+func mapper(file string) {
+	f, err := os.Open(file)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	mapped, err := unix.Mmap(int(f.Fd()), 0, 5, unix.PROT_READ, unix.MAP_PRIVATE)
+	f.Close()
+	fmt.Printf("%s %v\n", mapped, err)
+	bufio.NewReader(os.Stdin).ReadString('\n')
 }
 
 // tree is a directory with one file, "file", that reads "hello".
