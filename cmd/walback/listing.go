@@ -98,6 +98,18 @@ func (t jsonTime) MarshalJSON() ([]byte, error) {
 	return json.Marshal(wal.Time(t).String())
 }
 
+func (t *jsonTime) UnmarshalJSON(b []byte) error {
+	var text *time.Time
+	if err := json.Unmarshal(b, &text); err != nil {
+		return err
+	}
+	*t = 0
+	if text != nil {
+		*t = jsonTime(wal.TimeOf(*text))
+	}
+	return nil
+}
+
 func (t jsonTime) String() string {
 	if t == 0 {
 		return "-"

@@ -77,12 +77,10 @@ func (p *program) mount(ctx context.Context, cmd *cli.Command) error {
 	fmt.Fprintln(p.stderr, m.ready())
 	select {
 	case <-ctx.Done():
-	case <-m.live.Done():
+	case <-m.live.Load().Done():
 		fmt.Fprintf(p.stderr, "%s was unmounted\n", o.dir)
 	}
-	stop, cancel := context.WithTimeout(p.hurry, o.shutdown)
-	defer cancel()
-	return m.close(stop, p.stderr)
+	return m.close(p.hurry, p.stderr)
 }
 
 func parseMount(cmd *cli.Command) (mountOptions, error) {

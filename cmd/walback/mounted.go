@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/walback/walback/cache"
@@ -35,7 +37,9 @@ type mounted struct {
 	spool   *generations.Spool
 	cache   *cache.Cache
 	shipper *generations.Shipper
-	live    *live.FS
+	// live is read by what the live mount itself calls, maybe before it is known
+	// here.
+	live    atomic.Pointer[live.FS]
 	history *history.FS
 
 	mu    sync.Mutex
@@ -47,11 +51,7 @@ type mounted struct {
 func openMount(ctx context.Context, o mountOptions, logger *slog.Logger, now func() time.Time) (*mounted, error) {
 	m := &mounted{o: o, logger: logger, now: now, began: wal.TimeOf(now()), paths: map[string]string{}}
 	for _, step := range []func(context.Context) error{m.openPlaces, m.openStore, m.openLive, m.openHistory} {
-		err := step(ctx)
-		if err == nil {
-			err = context.Cause(ctx)
-		}
-		if err != nil {
+		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, m.abandon())
 		}
 	}
@@ -76,11 +76,28 @@ func (m *mounted) openPlaces(context.Context) (err error) {
 	if m.backing, err = os.Open(plain); err != nil {
 		return fmt.Errorf("the directory of the plain files: %w", err)
 	}
+	if err := outsideMounts(plain); err != nil {
+		return err
+	}
 	if m.url, err = lockURL(m.o.url, m.o.dir); err != nil {
 		return err
 	}
 	m.dir, err = lockBacking(m.backing, plain, m.o.dir)
 	return err
+}
+
+// outsideMounts refuses plain files that are reached through a walback mount.
+func outsideMounts(plain string) error {
+	mounts, err := fs.Mounts()
+	if err != nil {
+		return err
+	}
+	for _, other := range mounts {
+		if within(plain, other.Dir) {
+			return fmt.Errorf("%s lies in the walback mount %s of %s: unmount that first, or choose another directory", plain, other.Dir, other.Source)
+		}
+	}
+	return nil
 }
 
 // plainPath is how the plain files are reached, whatever is mounted over them.
@@ -112,8 +129,13 @@ func (m *mounted) openStore(ctx context.Context) (err error) {
 }
 
 // openLive mounts the application's directory.
-func (m *mounted) openLive(context.Context) (err error) {
-	m.live, err = live.Mount(m.o.dir, live.Options{
+func (m *mounted) openLive(ctx context.Context) error {
+	// From here on somebody may be using the mount, so that asking it to end is
+	// answered by a clean end.
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	f, err := live.Mount(m.o.dir, live.Options{
 		Backing:    m.o.backing,
 		Open:       m.sink,
 		Control:    map[string]func() ([]byte, error){"status": m.status},
@@ -122,6 +144,7 @@ func (m *mounted) openLive(context.Context) (err error) {
 		Logger:     m.logger,
 		Now:        m.now,
 	})
+	m.live.Store(f)
 	return err
 }
 
@@ -160,10 +183,11 @@ func (m *mounted) refresh(client string) error {
 	m.mu.Lock()
 	path, ok := m.paths[client]
 	m.mu.Unlock()
-	if !ok {
-		return nil // not in the mount, only in the store
+	f := m.live.Load()
+	if !ok || f == nil {
+		return nil // not in the mount, only in the store; or not mounted yet
 	}
-	return m.live.Save(path)
+	return f.Save(path)
 }
 
 // broken is told when shipping finds that a client's generation cannot be
@@ -180,6 +204,10 @@ func (m *mounted) broken(client string, err error) {
 
 // status is the content of the status file.
 func (m *mounted) status() ([]byte, error) {
+	var captured []live.Status
+	if f := m.live.Load(); f != nil {
+		captured = f.Databases()
+	}
 	s := mountStatus{
 		Dir:       m.o.dir,
 		URL:       m.o.url.String(),
@@ -187,7 +215,7 @@ func (m *mounted) status() ([]byte, error) {
 		PID:       os.Getpid(),
 		Version:   version(),
 		Mounted:   jsonTime(m.began),
-		Databases: statusOf(m.live.Databases(), m.shipper.Status()),
+		Databases: statusOf(captured, m.shipper.Status()),
 	}
 	text, err := json.Marshal(s)
 	return append(text, '\n'), err
@@ -202,26 +230,54 @@ func (m *mounted) ready() string {
 	return line
 }
 
-// abandon closes what is open without waiting for anything.
+// unmountTimeout bounds how long the kernel is waited for to let go of a mount.
+const unmountTimeout = 10 * time.Second
+
+// abandon takes down what openMount has begun. What has been captured meanwhile
+// stays in the spool.
 func (m *mounted) abandon() error {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return m.close(ctx, io.Discard)
+	ctx, cancel := context.WithTimeout(context.Background(), unmountTimeout)
+	defer cancel()
+	var live error
+	if f := m.live.Load(); f != nil {
+		live = errors.Join(unmount(ctx, f, io.Discard), f.Close())
+	}
+	return errors.Join(live, m.release())
 }
 
-// close unmounts and ships what is captured until ctx ends. It says on w who
-// still uses what; those lose it. The error tells what is not in the store: that
-// stays in the spool, and the next mount ships it.
+// close unmounts and ships what is captured, within the time the options give;
+// when ctx ends, it leaves at once. It says on w who still uses what; those lose
+// it. The error tells what is not in the store: that stays in the spool, and the
+// next mount ships it.
+//
+// An application that still has files of the mount open is served until
+// everything is shipped: as soon as the mount is detached, others reach the plain
+// files without its locks, and from then on it must be quick.
 func (m *mounted) close(ctx context.Context, w io.Writer) error {
-	var errs []error
+	letGo, cancel := context.WithTimeout(ctx, unmountTimeout)
+	defer cancel()
+	var past error
 	if m.history != nil {
-		errs = append(errs, unmount(ctx, m.history, w))
+		past = unmount(letGo, m.history, w)
 	}
-	if m.live != nil {
-		errs = append(errs, m.closeLive(ctx, w))
+	f := m.live.Load()
+	err := f.Unmount(letGo)
+
+	ship, cancel := context.WithTimeout(ctx, m.o.shutdown)
+	defer cancel()
+	if errors.Is(err, fs.ErrBusy) {
+		// What this leaves is told by the Flush below.
+		_ = m.shipper.Flush(ship)
 	}
+	live := errors.Join(detached(err, f, w), f.Close())
+	return errors.Join(past, live, m.named(m.shipper.Flush(ship)), m.release())
+}
+
+// release closes everything but the mounts.
+func (m *mounted) release() error {
+	var errs []error
 	if m.shipper != nil {
-		errs = append(errs, m.shipper.Flush(ctx), m.shipper.Close())
+		errs = append(errs, m.shipper.Close())
 	}
 	if m.cache != nil {
 		errs = append(errs, m.cache.Close())
@@ -243,20 +299,17 @@ func (m *mounted) close(ctx context.Context, w io.Writer) error {
 	return errors.Join(errs...)
 }
 
-// closeLive unmounts the application's directory. An application that still has
-// files of it open is served until everything is shipped: as soon as the mount
-// is detached, others reach the plain files without its locks, so from then on
-// it must be quick.
-func (m *mounted) closeLive(ctx context.Context, w io.Writer) error {
-	var shipped error
-	err := m.live.Unmount(ctx)
-	if errors.Is(err, fs.ErrBusy) {
-		shipped = m.shipper.Flush(ctx)
+// named returns err with the plain files called what people call them, now that
+// nothing covers them any more.
+func (m *mounted) named(err error) error {
+	if err == nil {
+		return nil
 	}
-	if errors.Is(shipped, ctx.Err()) {
-		shipped = nil // the last Flush tells it better
+	place := m.o.dir
+	if m.o.backing != "" {
+		place = m.o.backing
 	}
-	return errors.Join(detached(err, m.live, w), m.live.Close(), shipped)
+	return errors.New(strings.ReplaceAll(err.Error(), m.plainPath(), place))
 }
 
 // tree is a mount that can be taken down.

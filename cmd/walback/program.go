@@ -87,9 +87,6 @@ func (p *program) noCommand(_ context.Context, cmd *cli.Command) error {
 	if name := cmd.Args().First(); name != "" {
 		return misuse(cmd, "no command %q", name)
 	}
-	if err := cli.ShowRootCommandHelp(cmd); err != nil {
-		return err
-	}
 	return misuse(cmd, "no command given")
 }
 

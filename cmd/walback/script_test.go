@@ -76,6 +76,8 @@ func runScripts(t *testing.T, folders []string, store func(*testscript.Env) erro
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Defer(func() { detachBelow(t, env.WorkDir) })
+			// Under the race detector every program would sleep a second at its end.
+			env.Setenv("GORACE", "atexit_sleep_ms=0")
 			env.Setenv("XDG_RUNTIME_DIR", filepath.Join(env.WorkDir, ".tmp"))
 			env.Setenv("CACHE", filepath.Join(env.WorkDir, ".tmp", "cache"))
 			return store(env)
