@@ -2,6 +2,8 @@ package generations_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +28,9 @@ func stopped(t *testing.T, n int) (*memory, string, *database) {
 	}
 	r.flush()
 	r.close()
+	if left, err := os.ReadDir(filepath.Join(r.dir, "objects")); err != nil || len(left) > 0 {
+		t.Fatalf("the spool still has %v, %v", left, err)
+	}
 	return m, r.dir, d
 }
 

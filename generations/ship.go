@@ -94,19 +94,16 @@ func (w *Writer) shipSegment(ctx context.Context, g *lineage) error {
 		return nil
 	}
 	o := g.segment(w.client, pieces[0].First)
-	info, f, err := w.shipper.spool.merge(o, pieces)
+	info, body, done, err := w.shipper.spool.merge(o, pieces)
 	if err != nil {
 		return w.localDamage(err)
 	}
-	defer f.drop() // a leftover is removed when the spool is opened
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return err
-	}
+	defer done() // a leftover is removed when the spool is opened
+	size := body.Size()
 	w.mu.Lock()
 	w.began = time.Now()
 	w.mu.Unlock()
-	err = w.shipper.store.Put(ctx, o.Key(), io.NewSectionReader(f, 0, size))
+	err = w.shipper.store.Put(ctx, o.Key(), body)
 	if errors.Is(err, ErrExists) {
 		info, size, err = w.sameSegment(ctx, g, o)
 	}
@@ -131,26 +128,42 @@ func (w *Writer) nextPieces(g *lineage) []piece {
 	return g.pieces[:n:n]
 }
 
-// merge writes the segment o, which has the transactions of pieces, to a
-// temporary file.
-func (s *Spool) merge(o Object, pieces []piece) (info pack.Info, f *spoolFile, err error) {
+// inMemory is up to how many bytes of pieces a segment is made in memory and not
+// in a temporary file.
+const inMemory = 1 << 20
+
+// merge makes the segment o, which has the transactions of pieces. done lets go
+// of it.
+func (s *Spool) merge(o Object, pieces []piece) (info pack.Info, body *io.SectionReader, done func() error, err error) {
 	readers := make([]*pack.Reader, len(pieces))
+	var total int64
 	for i, p := range pieces {
-		r, done, err := s.openPack(p.Object)
+		r, closed, err := s.openPack(p.Object)
 		if err != nil {
-			return info, nil, err
+			return info, nil, nil, err
 		}
-		defer done() // only read
+		defer closed() // only read
 		readers[i] = r
+		total += p.size
 	}
-	if f, err = s.create(); err != nil {
-		return info, nil, err
+	if total <= inMemory {
+		var b bytes.Buffer
+		info, err = pack.Merge(&b, o.Place(), pack.WriterOptions{}, readers...)
+		return info, io.NewSectionReader(bytes.NewReader(b.Bytes()), 0, int64(b.Len())), func() error { return nil }, err
+	}
+	f, err := s.create()
+	if err != nil {
+		return info, nil, nil, err
 	}
 	info, err = pack.Merge(f, o.Place(), pack.WriterOptions{}, readers...)
-	if err != nil {
-		return info, nil, errors.Join(err, f.drop())
+	var size int64
+	if err == nil {
+		size, err = f.Seek(0, io.SeekEnd)
 	}
-	return info, f, nil
+	if err != nil {
+		return info, nil, nil, errors.Join(err, f.drop())
+	}
+	return info, io.NewSectionReader(f, 0, size), f.drop, nil
 }
 
 // localDamage makes an object of the spool that is damaged or gone, which is

@@ -96,17 +96,25 @@ func (s *Spool) put(key string, b []byte) error {
 	return nil
 }
 
-// remove removes an object, and directories that are empty without it. An
-// object that is not there is no error.
+// remove removes an object. One that is not there is no error.
 func (s *Spool) remove(key string) error {
-	path := s.objectPath(key)
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(s.objectPath(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("spool: %w", err)
 	}
-	for dir := filepath.Dir(path); dir != s.objectsDir(); dir = filepath.Dir(dir) {
+	return nil
+}
+
+// prune removes the directories of a generation that are empty, and those above
+// them. While a generation is being written they are kept, though nothing may
+// be in them.
+func (s *Spool) prune(client string, g ID) {
+	generation := s.objectPath(generationPrefix(client, g))
+	for _, d := range []string{walDir, snapshotDir} {
+		syscall.Rmdir(filepath.Join(generation, d)) // fails where something is in it
+	}
+	for dir := generation; dir != s.objectsDir(); dir = filepath.Dir(dir) {
 		if err := syscall.Rmdir(dir); err != nil && err != syscall.ENOENT {
-			break // not empty: something is still in it
+			return
 		}
 	}
-	return nil
 }

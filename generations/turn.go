@@ -202,7 +202,7 @@ func (w *Writer) settle() error {
 		w.mu.Unlock()
 		return nil
 	}
-	w.dropOver()
+	over := w.dropOver()
 	garbage := w.garbage
 	w.mu.Unlock()
 	if err := w.saveState(); err != nil {
@@ -216,16 +216,30 @@ func (w *Writer) settle() error {
 			return err
 		}
 	}
+	for _, g := range over {
+		w.shipper.spool.prune(w.client, g)
+	}
 	w.mu.Lock()
 	w.garbage, w.unsettled = nil, false
 	w.mu.Unlock()
+	w.pruneIdle()
 	return nil
 }
 
+// pruneIdle removes empty directories of a database that is closed and shipped.
+func (w *Writer) pruneIdle() {
+	w.mu.Lock()
+	g, idle := w.current(), !w.open && !w.working()
+	w.mu.Unlock()
+	if g != nil && idle {
+		w.shipper.spool.prune(w.client, g.ID)
+	}
+}
+
 // dropOver forgets generations before the newest that are wholly in the store,
-// and those that can never be, once a newer one has its image there. The caller
-// holds mu.
-func (w *Writer) dropOver() {
+// and those that can never be, once a newer one has its image there. It returns
+// them. The caller holds mu.
+func (w *Writer) dropOver() (over []ID) {
 	imaged := false // a newer generation has its image in the store
 	for i := len(w.lineages) - 2; i >= 0; i-- {
 		g := w.lineages[i]
@@ -240,7 +254,9 @@ func (w *Writer) dropOver() {
 			w.garbage = append(w.garbage, p.Key())
 		}
 		w.lineages = slices.Delete(w.lineages, i, i+1)
+		over = append(over, g.ID)
 	}
+	return over
 }
 
 // status tells how far w has come.

@@ -184,6 +184,7 @@ func (w *Writer) Close() error {
 	w.mu.Lock()
 	w.open = false
 	w.mu.Unlock()
+	w.pruneIdle()
 	w.shipper.schedule.notify(w)
 	return err
 }
