@@ -70,9 +70,6 @@ func Mount(dir string, o Options) (*FS, error) {
 		return s, s.takeInAll("")
 	})
 	if err != nil {
-		if s != nil {
-			err = errors.Join(err, s.close())
-		}
 		return nil, err
 	}
 	f.set = s
@@ -80,8 +77,8 @@ func Mount(dir string, o Options) (*FS, error) {
 }
 
 // mount is Mount with any watcher. start is called before anything is served,
-// with the path of the backing directory, which stays good until the FS is
-// unmounted.
+// with the path of the backing directory, which stays good until the watcher is
+// closed; a watcher that comes with an error is closed too.
 func mount(dir string, o Options, start func(root string) (watcher, error)) (*FS, error) {
 	dir, err := fs.Prepare(dir)
 	if err != nil {
@@ -96,7 +93,11 @@ func mount(dir string, o Options, start func(root string) (watcher, error)) (*FS
 		return nil, err
 	}
 	t.control = &controls{files: o.Control, logger: o.Logger}
-	if t.watcher, err = start(t.path()); err != nil {
+	w, err := start(t.path())
+	if w != nil {
+		t.watcher = w
+	}
+	if err != nil {
 		return nil, errors.Join(err, t.close())
 	}
 	root := &node{tree: t}
@@ -188,11 +189,7 @@ func (f *FS) Done() <-chan struct{} { return f.server.Done() }
 // Close saves everything captured and lets go of the backing directory. The tree
 // must be unmounted, or this process be about to end.
 func (f *FS) Close() error {
-	var err error
-	if f.set != nil {
-		err = f.set.close()
-	}
-	return errors.Join(err, f.tree.close())
+	return f.tree.close()
 }
 
 // indifferent is the watcher of a mount that captures nothing.
@@ -201,3 +198,4 @@ type indifferent struct{}
 func (indifferent) Opened(string, int) watch { return nil }
 func (indifferent) Gate(string, gateOp)      {}
 func (indifferent) Done(string, gateOp)      {}
+func (indifferent) close() error             { return nil }

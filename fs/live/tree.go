@@ -45,7 +45,7 @@ func openTree(backing string) (*tree, error) {
 	if err == nil {
 		var umask uint32
 		if umask, err = processUmask(); err == nil {
-			return &tree{dir: fd, dev: device(&st), umask: umask, asRoot: os.Geteuid() == 0, kept: make(map[*keptFile]struct{})}, nil
+			return &tree{dir: fd, dev: device(&st), umask: umask, asRoot: os.Geteuid() == 0, watcher: indifferent{}, kept: make(map[*keptFile]struct{})}, nil
 		}
 	}
 	return nil, errors.Join(fmt.Errorf("backing directory %s: %w", backing, err), unix.Close(fd))
@@ -54,22 +54,23 @@ func openTree(backing string) (*tree, error) {
 // path is how the backing directory is reached below whatever is mounted over it.
 func (t *tree) path() string { return procPath(t.dir) }
 
-// close lets go of the backing directory and of the files that the kernel never
-// said it had forgotten. Nothing is served any more. Closing again does nothing.
+// close closes the watcher, which still needs the backing directory, then that,
+// and the files that the kernel never said it had forgotten. Nothing is served
+// any more. Closing again does nothing.
 func (t *tree) close() error {
+	err := t.watcher.close()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.dir < 0 {
-		return nil
+		return err
 	}
-	var errs []error
 	for k := range t.kept {
-		errs = append(errs, unix.Close(k.fd))
+		err = errors.Join(err, unix.Close(k.fd))
 	}
 	clear(t.kept)
-	errs = append(errs, unix.Close(t.dir))
+	err = errors.Join(err, unix.Close(t.dir))
 	t.dir = -1
-	return errors.Join(errs...)
+	return err
 }
 
 // identity tells a file from all others of the tree, also from later ones of

@@ -26,6 +26,10 @@ type watcher interface {
 	// Done follows every Gate, from the same goroutine, when op was done or has
 	// failed. A rename calls it for both names in descending order.
 	Done(path string, op gateOp)
+
+	// close saves what was seen and lets go of the backing files. Nothing is
+	// served any more. Closing again does nothing.
+	close() error
 }
 
 // A watch is one open file as the watcher sees it. It outlives the name it was

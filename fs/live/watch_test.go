@@ -73,6 +73,8 @@ func (o *observer) Done(path string, op gateOp) {
 	o.fail("Done(%s, %s) without a Gate", path, op)
 }
 
+func (o *observer) close() error { return nil }
+
 func (o *observer) Opened(path string, flags int) watch {
 	o.mu.Lock()
 	defer o.mu.Unlock()
