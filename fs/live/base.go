@@ -12,16 +12,23 @@ import (
 	"github.com/walback/walback/wal"
 )
 
-// errNotWAL says that there is nothing to follow in a file.
-var errNotWAL = errors.New("not a database in WAL mode")
+// errNotDatabase says that there is nothing to follow in a file.
+var errNotDatabase = errors.New("not a database")
 
 // takeIn starts following the database: it goes on in the generation that the
 // sink knows of if nothing was missed, and begins a new one otherwise. The
-// caller holds d.mu. A file that is no database in WAL mode is left idle.
+// caller holds d.mu. A file that is no database is left idle, and so is one that
+// a transaction has half written: the end of its journal brings it here again.
 func (d *database) takeIn() {
+	if hot, err := d.journalHot(); err != nil {
+		d.fail(err)
+		return
+	} else if hot {
+		return
+	}
 	f, header, err := d.openFile()
 	if err != nil {
-		if !errors.Is(err, errNotWAL) {
+		if !errors.Is(err, errNotDatabase) {
 			d.fail(err)
 		}
 		return
@@ -34,7 +41,7 @@ func (d *database) takeIn() {
 	mark, known := d.sink.Resume()
 	if known {
 		d.last.Time = max(d.last.Time, mark.Txn.Time)
-		ok, err := d.resume(f, mark)
+		ok, err := d.resume(f, header, mark)
 		if err != nil {
 			d.fail(err)
 			return
@@ -47,13 +54,13 @@ func (d *database) takeIn() {
 		d.logger().Warn("the database changed while it was not captured; a new generation begins",
 			"last transaction", mark.Txn.ID)
 	}
-	d.beginFrom(f)
+	d.beginFrom(f, header)
 }
 
 // begin starts a new generation. The caller holds d.mu.
 func (d *database) begin() {
 	f, header, err := d.openFile()
-	if errors.Is(err, errNotWAL) {
+	if errors.Is(err, errNotDatabase) {
 		d.phase = idle
 		return
 	}
@@ -66,7 +73,7 @@ func (d *database) begin() {
 		d.fail(err)
 		return
 	}
-	d.beginFrom(f)
+	d.beginFrom(f, header)
 }
 
 // prepare gets ready for following the file f, which has the header.
@@ -81,6 +88,7 @@ func (d *database) prepare(f *os.File, header wal.DatabaseHeader) error {
 		}
 	}
 	d.stat, d.pageSize = st, header.PageSize
+	d.touched, d.rescan, d.copied = nil, false, nil
 	return nil
 }
 
@@ -88,7 +96,7 @@ func (d *database) prepare(f *os.File, header wal.DatabaseHeader) error {
 func (d *database) openFile() (*os.File, wal.DatabaseHeader, error) {
 	f, err := os.Open(d.file())
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, wal.DatabaseHeader{}, errNotWAL
+		return nil, wal.DatabaseHeader{}, errNotDatabase
 	}
 	if err != nil {
 		return nil, wal.DatabaseHeader{}, err
@@ -101,18 +109,28 @@ func (d *database) openFile() (*os.File, wal.DatabaseHeader, error) {
 	return f, header, nil
 }
 
-// readHeader reads the header of a database file; errNotWAL says that it is
-// none, or not in WAL mode.
+// isDatabase reports whether the main file can be taken in.
+func (d *database) isDatabase() bool {
+	f, _, err := d.openFile()
+	if err != nil {
+		return false
+	}
+	f.Close() // only read
+	return true
+}
+
+// readHeader reads the header of a database file; errNotDatabase says that
+// it is none.
 func readHeader(f *os.File) (wal.DatabaseHeader, error) {
 	var b [wal.DatabaseHeaderSize]byte
 	if _, err := f.ReadAt(b[:], 0); errors.Is(err, io.EOF) {
-		return wal.DatabaseHeader{}, errNotWAL
+		return wal.DatabaseHeader{}, errNotDatabase
 	} else if err != nil {
 		return wal.DatabaseHeader{}, err
 	}
 	header, err := wal.ParseDatabaseHeader(b[:])
-	if err != nil || !header.WAL() {
-		return header, errNotWAL
+	if err != nil {
+		return header, errNotDatabase
 	}
 	return header, nil
 }
@@ -121,14 +139,14 @@ func readHeader(f *os.File) (wal.DatabaseHeader, error) {
 // the database file, with the frames of the log up to the mark laid over it,
 // has the mark's checksum: frames behind the mark are in the file only after
 // they were saved, and then the mark would be behind them.
-func (d *database) resume(f *os.File, mark wal.Mark) (bool, error) {
+func (d *database) resume(f *os.File, header wal.DatabaseHeader, mark wal.Mark) (bool, error) {
 	if mark.PageSize != d.pageSize {
 		return false, nil
 	}
 	if err := d.openLog(); err != nil {
 		return false, err
 	}
-	sums, err := fileSums(f, d.pageSize)
+	sums, err := fileSums(f, header)
 	if err != nil {
 		return false, err
 	}
@@ -175,14 +193,14 @@ func replay(log io.ReaderAt, to wal.Position, sums *wal.PageSums) error {
 
 var errReplayed = errors.New("replayed")
 
-// fileSums reads the whole file and returns the checksums of its pages.
-func fileSums(f *os.File, pageSize int) (*wal.PageSums, error) {
-	size, err := filePages(f, pageSize)
+// fileSums reads the whole database file and returns the checksums of its pages.
+func fileSums(f *os.File, header wal.DatabaseHeader) (*wal.PageSums, error) {
+	size, err := databasePages(f, header)
 	if err != nil {
 		return nil, err
 	}
-	sums := wal.NewPageSums(pageSize)
-	for p, err := range filePageSeq(context.Background(), f, pageSize, size) {
+	sums := wal.NewPageSums(header.PageSize)
+	for p, err := range filePageSeq(context.Background(), f, header.PageSize, size) {
 		if err != nil {
 			return nil, err
 		}
@@ -222,14 +240,14 @@ const inGate = 16 << 20
 
 // beginFrom starts a new generation with what f and the log hold: at once for
 // a small database, in the background for a large one.
-func (d *database) beginFrom(f *os.File) {
+func (d *database) beginFrom(f *os.File, header wal.DatabaseHeader) {
 	d.dropImage()
 	d.hint.SetPageSize(d.pageSize)
 	if err := d.openLog(); err != nil {
 		d.fail(err)
 		return
 	}
-	size, err := filePages(f, d.pageSize)
+	size, err := databasePages(f, header)
 	if err != nil {
 		d.fail(err)
 		return
@@ -253,15 +271,15 @@ func (d *database) beginFrom(f *os.File) {
 		d.beginFuzzy(size, overlay)
 		return
 	}
-	if err := d.beginExact(f, overlay); err != nil {
+	if err := d.beginExact(f, header, overlay); err != nil {
 		d.fail(err)
 	}
 }
 
 // beginExact reads the base image while the caller holds d.mu.
-func (d *database) beginExact(f *os.File, over *overlay) error {
+func (d *database) beginExact(f *os.File, header wal.DatabaseHeader, over *overlay) error {
 	src := source{log: d.log, file: f}
-	sums, err := fileSums(f, d.pageSize)
+	sums, err := fileSums(f, header)
 	if err != nil {
 		return err
 	}

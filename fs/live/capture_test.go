@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net/rpc"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,7 +21,7 @@ type world struct {
 	t      *testing.T
 	dir    string
 	inGate int64
-	sqlite *rpc.Client
+	sqlite *child
 	fs     *FS
 	set    *set
 
@@ -62,6 +61,7 @@ func (w *world) mount() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.set.mountedAt(f.Dir())
 	f.set, w.fs = w.set, f
 	w.t.Cleanup(w.unmount)
 }
@@ -78,7 +78,7 @@ func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
 // open opens a database with one connection.
 func (w *world) open(name, params string) *conn {
 	w.t.Helper()
-	c := openSQLite(w.t, w.sqlite, "file:"+w.path(name)+"?_busy_timeout=10000&"+params)
+	c := openSQLite(w.t, w.sqlite.Client, "file:"+w.path(name)+"?_busy_timeout=10000&"+params)
 	w.t.Cleanup(c.close)
 	return c
 }
@@ -91,8 +91,22 @@ func (w *world) captured(name string, db *conn) {
 	}
 	want := db.serialize()
 	if s, ok := w.sink(name).last(); !ok || s.digest != sha256.Sum256(want) {
-		w.t.Fatalf("the newest captured state of %s (transaction %d) is not the database", name, s.ID)
+		w.t.Fatalf("the newest captured state of %s (transaction %d) is not the database: %s",
+			name, s.ID, difference(w.sink(name).mark().pages, want, 512))
 	}
+}
+
+// difference tells where two databases differ.
+func difference(got, want []byte, unit int) string {
+	if len(got) != len(want) {
+		return fmt.Sprintf("%d bytes, want %d", len(got), len(want))
+	}
+	for i := 0; i < len(got); i += unit {
+		if !bytes.Equal(got[i:i+unit], want[i:i+unit]) {
+			return fmt.Sprintf("they differ at byte %d", i)
+		}
+	}
+	return "no difference"
 }
 
 // sqlite3Shell runs the sqlite3 program on a database of the plain directory.

@@ -17,7 +17,7 @@ import (
 type phase int
 
 const (
-	// idle: the file is no database in WAL mode, or not any more.
+	// idle: the file is no database, or not any more.
 	idle phase = iota
 	// reading: the base image is being read; commits only mark pages dirty.
 	reading
@@ -58,9 +58,14 @@ type database struct {
 	fruitless int
 	stat      os.FileInfo // of the main file when it was taken in
 	image     *imaging
-	err       error // why the phase is broken
-	retry     time.Time
-	backoff   time.Duration
+	touched   map[wal.Pgno]struct{} // pages written without a log since the last commit
+	rescan    bool                  // any page may have been written without a log
+	quieting  bool                  // a quiet point is awaited
+	// copied has what checkpoints put into the file since the log began.
+	copied  map[wal.Pgno]wal.Checksum
+	err     error // why the phase is broken
+	retry   time.Time
+	backoff time.Duration
 }
 
 func (d *database) file() string { return filepath.Join(d.set.root, filepath.FromSlash(d.path)) }
@@ -165,6 +170,12 @@ func (d *database) openLog() error {
 func (d *database) logEnded() {
 	if d.tracker != nil {
 		d.tracker.Reset()
+	}
+	p := d.uncaptured()
+	d.copied = nil
+	if p != 0 {
+		d.logger().Warn("a checkpoint copied a page that the log did not show; a new generation begins", "page", p)
+		d.begin()
 	}
 	if d.image != nil {
 		d.image.dirty.backfilled()

@@ -72,6 +72,7 @@ func Mount(dir string, o Options) (*FS, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.mountedAt(f.Dir())
 	f.set = s
 	return f, nil
 }

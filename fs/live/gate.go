@@ -28,10 +28,15 @@ func (w *fileWatch) Gate(gateOp) {
 }
 
 // Done implements watch.
-func (w *fileWatch) Done(gateOp) { w.d.mu.Unlock() }
+func (w *fileWatch) Done(op gateOp) {
+	defer w.d.mu.Unlock()
+	if op != opWrite {
+		w.d.resized(op)
+	}
+}
 
-// Written implements watch. The log tells what is committed, not the file.
-func (w *fileWatch) Written(int64, []byte) {}
+// Written implements watch. It comes between Gate and Done, so the lock is held.
+func (w *fileWatch) Written(off int64, p []byte) { w.d.touch(off, p) }
 
 // Released implements watch. A database that was copied into the mount is
 // followed from here on, though no connection was opened yet.
@@ -45,10 +50,9 @@ func (w *fileWatch) Released() {
 	w.d.set.released(w.d)
 }
 
-// gateFile comes before a change of the main file: a checkpoint, which may only
-// put there what is saved, because a restart compares the file with what was
-// saved last. Any other change makes the log no longer the truth; the database
-// is taken in anew when its log is next used. The caller holds d.mu.
+// gateFile comes before a change of the main file. Only what is saved may be put
+// there, by a checkpoint or without a log, because a restart compares the file
+// with what was saved last. The caller holds d.mu.
 func (d *database) gateFile() {
 	if d.phase == idle {
 		return
@@ -57,11 +61,6 @@ func (d *database) gateFile() {
 		d.look()
 	}
 	d.save()
-	if d.phase != broken && d.tracker.Position().Frames == 0 {
-		d.logger().Info("the database is written to without its log; capture pauses until the log is used again")
-		d.dropImage()
-		d.phase = idle
-	}
 }
 
 // Gate implements watch. The lock is held until Done.
@@ -150,6 +149,37 @@ func (d *database) logChanged() {
 	if !same {
 		d.logEnded()
 	}
+}
+
+// checkpointed notes what a checkpoint wrote to the main file. The caller holds
+// d.mu.
+func (d *database) checkpointed(off int64, b []byte) {
+	if d.phase != following || off%int64(d.pageSize) != 0 || len(b) != d.pageSize {
+		return // not a page: the kernel split the write
+	}
+	if d.copied == nil {
+		d.copied = make(map[wal.Pgno]wal.Checksum)
+	}
+	p := wal.Pgno(off/int64(d.pageSize)) + 1
+	d.copied[p] = wal.PageSum(p, b)
+}
+
+// uncaptured returns a page that a checkpoint has put into the file, and that is
+// not as it was captured, or zero. It is called when the whole log has been
+// copied and all of it was looked at. SQLite before 3.41 can commit frames that
+// are not part of the chain of checksums (a transaction that spilled, wrote a
+// page again, and went back to a savepoint): no reader of the log finds them,
+// not even SQLite's recovery. The caller holds d.mu.
+func (d *database) uncaptured() wal.Pgno {
+	if d.phase != following {
+		return 0
+	}
+	for p, sum := range d.copied {
+		if p <= d.sums.Size() && d.sums.At(p) != sum {
+			return p
+		}
+	}
+	return 0
 }
 
 // logReplaced finds out whether the name of the log still leads to the log that

@@ -15,6 +15,9 @@ type imaging struct {
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the sink is through with it
 	dirty  *overlay
+	// settled is sent to when a transaction without a log has ended: the image
+	// cannot end in the middle of one.
+	settled chan struct{}
 }
 
 func (im *imaging) commit(c wal.Commit) { im.dirty.commit(c) }
@@ -28,7 +31,7 @@ func (d *database) beginFuzzy(size wal.Pgno, over *overlay) {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	im := &imaging{cancel: cancel, done: make(chan struct{}), dirty: over}
+	im := &imaging{cancel: cancel, done: make(chan struct{}), dirty: over, settled: make(chan struct{}, 1)}
 	d.image, d.phase = im, reading
 	mark := wal.Mark{
 		Txn:      wal.TxnInfo{ID: 1, Time: d.now(), Size: size, Pages: size},
@@ -59,21 +62,37 @@ func (d *database) readImage(ctx context.Context, im *imaging, f *os.File, mark 
 		},
 	})
 	close(im.done)
+	for !d.tryEndImage(im, f, mark, sums, err) {
+		select {
+		case <-im.settled:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// tryEndImage ends the image, unless a transaction without a log is under way:
+// then it returns false. err is what the reading came to.
+func (d *database) tryEndImage(im *imaging, f *os.File, mark wal.Mark, sums *wal.PageSums, err error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.image != im {
-		return // given up meanwhile
+		return true // given up meanwhile
 	}
 	if err != nil {
 		d.fail(err)
-		return
+		return true
 	}
 	d.look()
 	if d.image != im {
-		return
+		return true
+	}
+	if len(d.touched) > 0 || d.rescan {
+		return false
 	}
 	d.image = nil
 	d.endImage(im, f, mark, sums)
+	return true
 }
 
 // endImage appends the transaction that makes the image exact. The caller

@@ -152,6 +152,16 @@ func (r *recorder) last() (state, bool) {
 	return s, ok
 }
 
+// count returns how many states were captured.
+func (r *recorder) count() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, g := range r.generations {
+		n += len(g.states)
+	}
+	return n
+}
+
 // has reports whether a state with the content was captured, and of which
 // transaction.
 func (r *recorder) has(content []byte) (state, bool) {

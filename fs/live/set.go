@@ -30,6 +30,8 @@ type set struct {
 	logger *slog.Logger
 	inGate int64 // bytes up to which a base image is read within the gate
 	closed atomic.Bool
+	// dir is where the tree is mounted, nil until it is.
+	dir atomic.Pointer[string]
 
 	mu    sync.Mutex
 	files map[string]*database // by the path of the main file
@@ -37,6 +39,17 @@ type set struct {
 
 func newSet(root string, open func(string) (Sink, error), now func() time.Time, logger *slog.Logger) *set {
 	return &set{root: root, open: open, now: now, logger: logger, inGate: inGate, files: make(map[string]*database)}
+}
+
+// mountedAt tells where the tree is mounted.
+func (s *set) mountedAt(dir string) { s.dir.Store(&dir) }
+
+// mounted returns the path of a file in the mount.
+func (s *set) mounted(path string) string {
+	if dir := s.dir.Load(); dir != nil {
+		return filepath.Join(*dir, filepath.FromSlash(path))
+	}
+	return filepath.Join(s.root, filepath.FromSlash(path)) // nobody else uses it yet
 }
 
 func (s *set) isClosed() bool { return s.closed.Load() }
@@ -96,8 +109,7 @@ func (s *set) below(path string) []*database {
 	return found
 }
 
-// takeInAll walks the backing tree below path and follows every database in
-// WAL mode in it. A file that cannot be read is logged and passed over.
+// takeInAll walks the backing tree below path and follows every database in it. A file that cannot be read is logged and passed over.
 func (s *set) takeInAll(path string) error {
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
@@ -130,7 +142,7 @@ func (s *set) takeInAll(path string) error {
 
 // mayBeDatabase tells by the name whether a file can be a main database file.
 func mayBeDatabase(name string) bool {
-	for _, suffix := range []string{logSuffix, "-shm", "-journal"} {
+	for _, suffix := range []string{logSuffix, "-shm", journalSuffix} {
 		if strings.HasSuffix(name, suffix) {
 			return false
 		}
@@ -138,8 +150,7 @@ func mayBeDatabase(name string) bool {
 	return true
 }
 
-// consider follows the file at path if it is a database in WAL mode and not
-// followed yet.
+// consider follows the file at path if it is a database and not followed yet.
 func (s *set) consider(path string) {
 	f, err := os.Open(filepath.Join(s.root, filepath.FromSlash(path)))
 	if err != nil {
@@ -151,7 +162,7 @@ func (s *set) consider(path string) {
 	_, err = readHeader(f)
 	f.Close()
 	if err != nil {
-		if !errors.Is(err, errNotWAL) {
+		if !errors.Is(err, errNotDatabase) {
 			s.logger.Warn("not looked at for a database", "path", path, "error", err)
 		}
 		return
@@ -220,6 +231,9 @@ func (s *set) Opened(path string, flags int) watch {
 	if base, ok := strings.CutSuffix(path, logSuffix); ok {
 		return &logWatch{s.at(base, 1)}
 	}
+	if base, ok := strings.CutSuffix(path, journalSuffix); ok {
+		return &journalWatch{s.at(base, 1)}
+	}
 	if !mayBeDatabase(path) {
 		return nil
 	}
@@ -241,6 +255,14 @@ func (s *set) Done(path string, op gateOp) {
 	if base, ok := strings.CutSuffix(path, logSuffix); ok {
 		if d := s.known(base); d != nil {
 			d.logReplaced()
+		}
+		return
+	}
+	if base, ok := strings.CutSuffix(path, journalSuffix); ok {
+		if d := s.known(base); d != nil {
+			d.mu.Lock()
+			d.journalChanged()
+			d.mu.Unlock()
 		}
 		return
 	}

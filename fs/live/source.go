@@ -40,6 +40,16 @@ func fileFrame(p wal.Pgno, sum wal.Checksum, pageSize int) wal.Frame {
 	return wal.Frame{Pgno: p, Off: inFile + int64(p-1)*int64(pageSize), Sum: sum}
 }
 
+// databasePages returns how many pages the database in f has when no log lays
+// others over it. The file may be longer: SQLite cuts it only after the
+// transaction that made it shorter has committed.
+func databasePages(f *os.File, header wal.DatabaseHeader) (wal.Pgno, error) {
+	if header.SizeValid() {
+		return header.Size, nil
+	}
+	return filePages(f, header.PageSize)
+}
+
 // filePages returns how many whole pages f holds.
 func filePages(f *os.File, pageSize int) (wal.Pgno, error) {
 	st, err := f.Stat()

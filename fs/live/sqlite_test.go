@@ -80,9 +80,15 @@ type stdio struct {
 	io.WriteCloser
 }
 
-// startSQLite starts the child. It must come before the mount: a child that is
-// started later would hold descriptors of it until it has called exec.
-func startSQLite(t *testing.T) *rpc.Client {
+// child is a process with SQLite.
+type child struct {
+	*rpc.Client
+	t   *testing.T
+	cmd *exec.Cmd
+}
+
+// startSQLite starts the child, which ends with the test.
+func startSQLite(t *testing.T) *child {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
 	cmd.Env = append(os.Environ(), sqliteChild+"=1", "GORACE=atexit_sleep_ms=0")
@@ -98,16 +104,30 @@ func startSQLite(t *testing.T) *rpc.Client {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	client := rpc.NewClient(stdio{out, in})
+	c := &child{rpc.NewClient(stdio{out, in}), t, cmd}
 	t.Cleanup(func() {
-		if err := client.Close(); err != nil {
+		if c.cmd == nil {
+			return
+		}
+		if err := c.Client.Close(); err != nil {
 			t.Error(err)
 		}
-		if err := cmd.Wait(); err != nil {
+		if err := c.cmd.Wait(); err != nil {
 			t.Error(err)
 		}
 	})
-	return client
+	return c
+}
+
+// kill ends the child with SIGKILL.
+func (c *child) kill() {
+	c.t.Helper()
+	if err := c.cmd.Process.Kill(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.cmd.Wait() // says that it was killed
+	c.Client.Close()
+	c.cmd = nil
 }
 
 // conn is a connection of the child.

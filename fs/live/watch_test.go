@@ -268,7 +268,7 @@ func TestWatchSQLite(t *testing.T) {
 	sqlite := startSQLite(t)
 	dir, f := mounted(t, Options{}, rec.start)
 	name := filepath.Join(dir, "app.db")
-	db := openSQLite(t, sqlite, "file:"+name+"?_journal_mode=WAL")
+	db := openSQLite(t, sqlite.Client, "file:"+name+"?_journal_mode=WAL")
 	db.exec("CREATE TABLE t (a)")
 	for range 3 {
 		db.exec("INSERT INTO t SELECT randomblob(3000) FROM (VALUES (1),(2),(3),(4),(5))")

@@ -1,0 +1,313 @@
+package live
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/walback/walback/wal"
+)
+
+// Without a log a transaction writes pages to the database file itself, and
+// commits by ending its rollback journal: by removing it (DELETE), cutting it
+// to nothing (TRUNCATE) or writing zeros over its header (PERSIST). A rollback
+// ends it in the same way, after the old pages have been written back. So the
+// pages written since the last end are compared with what was captured before:
+// what differs is the transaction.
+//
+// In the journal modes MEMORY and OFF there is no such event. What was written
+// is taken at a quiet point: a while after the last write, when no connection
+// has the database locked for writing.
+
+// journalSuffix is what SQLite appends to a database's name for its journal.
+const journalSuffix = "-journal"
+
+// quietDelay is how long after a write without a journal the first attempt is
+// made to take what was written.
+const quietDelay = 20 * time.Millisecond
+
+// journalWatch watches a handle of a rollback journal.
+type journalWatch struct{ d *database }
+
+// Gate implements watch. The lock is held until Done.
+func (w *journalWatch) Gate(gateOp) { w.d.mu.Lock() }
+
+// Done implements watch.
+func (w *journalWatch) Done(gateOp) {
+	defer w.d.mu.Unlock()
+	w.d.journalChanged()
+}
+
+// Written implements watch. What is in the journal does not matter.
+func (w *journalWatch) Written(int64, []byte) {}
+
+// Released implements watch.
+func (w *journalWatch) Released() { w.d.set.released(w.d) }
+
+// touch notes that the application wrote b to the main file at off. The caller
+// holds d.mu.
+func (d *database) touch(off int64, b []byte) {
+	if !d.tracked() {
+		if d.phase == idle {
+			d.quietSoon() // it may become a database
+		}
+		return
+	}
+	if len(b) == 0 {
+		return
+	}
+	if d.tracker.Position().Frames > 0 {
+		d.checkpointed(off, b)
+		return
+	}
+	if d.touched == nil {
+		d.touched = make(map[wal.Pgno]struct{})
+	}
+	first := off / int64(d.pageSize)
+	last := (off + int64(len(b)) - 1) / int64(d.pageSize)
+	for p := first; p <= last; p++ {
+		d.touched[wal.Pgno(p+1)] = struct{}{}
+	}
+	d.quietSoon()
+}
+
+// resized notes that the size of the main file changed, or its content in a way
+// that nobody told. The caller holds d.mu.
+func (d *database) resized(op gateOp) {
+	if !d.tracked() || d.tracker.Position().Frames > 0 {
+		return
+	}
+	if st, err := os.Stat(d.file()); err != nil || st.Size() == 0 {
+		d.leave("the file was emptied")
+		return
+	}
+	if op == opChange {
+		d.rescan = true
+	}
+	d.quietSoon()
+}
+
+// tracked reports whether there is a state to compare with. The caller holds d.mu.
+func (d *database) tracked() bool { return d.phase == following || d.phase == reading }
+
+// leave stops following the database until it is taken in anew. The caller
+// holds d.mu.
+func (d *database) leave(why string) {
+	d.logger().Info("not captured for now", "reason", why)
+	d.dropImage()
+	d.phase = idle
+}
+
+// journalChanged looks whether the journal has ended. The caller holds d.mu.
+func (d *database) journalChanged() {
+	hot, err := d.journalHot()
+	if err != nil {
+		d.fail(err)
+		return
+	}
+	if hot {
+		return
+	}
+	switch d.phase {
+	case idle:
+		d.takeIn()
+	case broken:
+		d.again()
+	case following, reading:
+		d.commitFile()
+	}
+}
+
+// journalHot reports whether there is a journal that SQLite would roll back, or
+// whose transaction is under way: it has a header. (SQLite file format §3; the
+// header's first eight bytes are written before any page of the database.)
+func (d *database) journalHot() (bool, error) {
+	f, err := os.Open(d.file() + journalSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close() // only read
+	var magic [8]byte
+	if _, err := f.ReadAt(magic[:], 0); errors.Is(err, io.EOF) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	return magic == journalMagic, nil
+}
+
+var journalMagic = [8]byte{0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7}
+
+// commitFile makes a transaction of what the main file has that was not
+// captured yet. Nobody must be in the middle of one. The caller holds d.mu.
+func (d *database) commitFile() {
+	f, header, err := d.openFile()
+	if errors.Is(err, errNotDatabase) {
+		d.leave("the file is no database any more")
+		return
+	}
+	if err != nil {
+		d.fail(err)
+		return
+	}
+	defer f.Close()
+	if header.PageSize != d.pageSize {
+		d.logger().Info("the page size changed; a new generation begins")
+		d.begin()
+		return
+	}
+	size, err := databasePages(f, header)
+	if err != nil {
+		d.fail(err)
+		return
+	}
+	frames, err := d.changed(f, size)
+	if err != nil {
+		d.fail(err)
+		return
+	}
+	d.touched, d.rescan = nil, false
+	c := wal.Commit{Frames: frames, Size: size, PageSize: d.pageSize, End: d.tracker.Position()}
+	if d.phase == reading {
+		d.image.commit(c)
+		select {
+		case d.image.settled <- struct{}{}:
+		default: // it has not been looked at yet
+		}
+		return
+	}
+	if len(frames) == 0 && size == d.sums.Size() {
+		return // a rollback, or nothing was written
+	}
+	d.sums.Apply(c)
+	d.append(&wal.Txn{
+		TxnInfo: wal.TxnInfo{Size: size, Pages: wal.Pgno(len(frames)), Checksum: d.sums.Total()},
+		Frames:  frames,
+		Source:  source{file: f},
+		End:     c.End,
+	})
+	d.save()
+}
+
+// changed returns the pages of the file that differ from what was captured, of
+// those that were written.
+func (d *database) changed(f *os.File, size wal.Pgno) ([]wal.Frame, error) {
+	var frames []wal.Frame
+	compare := func(p wal.Pgno, page []byte) {
+		sum := wal.PageSum(p, page)
+		if d.phase == reading || p > d.sums.Size() || d.sums.At(p) != sum {
+			frames = append(frames, fileFrame(p, sum, d.pageSize))
+		}
+	}
+	if d.rescan {
+		for p, err := range filePageSeq(context.Background(), f, d.pageSize, size) {
+			if err != nil {
+				return nil, err
+			}
+			compare(p.Pgno, p.Data)
+		}
+		return frames, nil
+	}
+	page := make([]byte, d.pageSize)
+	for _, p := range slices.Sorted(maps.Keys(d.touched)) {
+		if p > size {
+			break
+		}
+		if _, err := readZeroed(f, page, int64(p-1)*int64(d.pageSize)); err != nil {
+			return nil, err
+		}
+		compare(p, page)
+	}
+	return frames, nil
+}
+
+// quietSoon makes sure that what is written without a journal is taken. The
+// caller holds d.mu.
+func (d *database) quietSoon() {
+	if d.quieting {
+		return
+	}
+	d.quieting = true
+	time.AfterFunc(quietDelay, func() { d.quiet(quietDelay) })
+}
+
+// quiet takes what was written without a journal, or tries again later.
+func (d *database) quiet(delay time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.quieting = false
+	if !d.unsettled() {
+		return
+	}
+	hot, err := d.journalHot()
+	if err == nil && !hot {
+		hot, err = d.writeLocked()
+	}
+	if err != nil {
+		d.logger().Warn("cannot tell whether a transaction is under way", "error", err)
+	}
+	if err == nil && !hot {
+		if d.phase == idle {
+			d.takeIn()
+		} else {
+			d.commitFile()
+		}
+		return
+	}
+	d.quieting = true
+	delay = min(2*delay, maxLookDelay)
+	time.AfterFunc(delay, func() { d.quiet(delay) })
+}
+
+// unsettled reports whether the main file may have something that was not
+// captured, though no journal or log will tell. The caller holds d.mu.
+func (d *database) unsettled() bool {
+	switch d.phase {
+	case idle:
+		return d.isDatabase()
+	case broken:
+		return false
+	}
+	return d.tracker.Position().Frames == 0 && (len(d.touched) > 0 || d.rescan || d.sizeChanged())
+}
+
+// sizeChanged reports whether the file has another size than was captured.
+func (d *database) sizeChanged() bool {
+	st, err := os.Stat(d.file())
+	return err == nil && d.phase == following && st.Size() != int64(d.sums.Size())*int64(d.pageSize)
+}
+
+// The bytes SQLite locks (SQLite's os.h): whoever writes holds at least the
+// reserved one.
+const (
+	pendingByte  = 1 << 30
+	reservedByte = pendingByte + 1
+	lockedBytes  = 512
+)
+
+// writeLocked reports whether a connection holds a lock that a transaction
+// which writes needs. It asks through the mount, where the application's locks
+// are; while the caller holds d.mu none can write.
+func (d *database) writeLocked() (bool, error) {
+	f, err := os.Open(d.set.mounted(d.path))
+	if err != nil {
+		return false, err
+	}
+	defer f.Close() // only asked
+	// A read lock conflicts with nothing but write locks.
+	lock := unix.Flock_t{Type: unix.F_RDLCK, Start: pendingByte, Len: lockedBytes}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock); err != nil {
+		return false, err
+	}
+	return lock.Type != unix.F_UNLCK, nil
+}
