@@ -77,7 +77,7 @@ func (p *program) mount(ctx context.Context, cmd *cli.Command) error {
 	fmt.Fprintln(p.stderr, m.ready())
 	select {
 	case <-ctx.Done():
-	case <-m.live.Load().Done():
+	case <-m.live.Done():
 		fmt.Fprintf(p.stderr, "%s was unmounted\n", o.dir)
 	}
 	return m.close(p.hurry, p.stderr)

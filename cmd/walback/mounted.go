@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/walback/walback/cache"
@@ -37,10 +36,12 @@ type mounted struct {
 	spool   *generations.Spool
 	cache   *cache.Cache
 	shipper *generations.Shipper
-	// live is read by what the live mount itself calls, maybe before it is known
-	// here.
-	live    atomic.Pointer[live.FS]
+	live    *live.FS
 	history *history.FS
+
+	// opened is closed when live is set, or never will be. The live mount itself
+	// calls back before that.
+	opened chan struct{}
 
 	mu    sync.Mutex
 	paths map[string]string // path below the root of each client that was opened; guarded by mu
@@ -49,7 +50,7 @@ type mounted struct {
 // openMount mounts what o says and returns when it can be used, or takes down
 // again what it had begun.
 func openMount(ctx context.Context, o mountOptions, logger *slog.Logger, now func() time.Time) (*mounted, error) {
-	m := &mounted{o: o, logger: logger, now: now, began: wal.TimeOf(now()), paths: map[string]string{}}
+	m := &mounted{o: o, logger: logger, now: now, began: wal.TimeOf(now()), opened: make(chan struct{}), paths: map[string]string{}}
 	for _, step := range []func(context.Context) error{m.openPlaces, m.openStore, m.openLive, m.openHistory} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, m.abandon())
@@ -129,13 +130,14 @@ func (m *mounted) openStore(ctx context.Context) (err error) {
 }
 
 // openLive mounts the application's directory.
-func (m *mounted) openLive(ctx context.Context) error {
+func (m *mounted) openLive(ctx context.Context) (err error) {
+	defer close(m.opened)
 	// From here on somebody may be using the mount, so that asking it to end is
 	// answered by a clean end.
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	f, err := live.Mount(m.o.dir, live.Options{
+	m.live, err = live.Mount(m.o.dir, live.Options{
 		Backing:    m.o.backing,
 		Open:       m.sink,
 		Control:    map[string]func() ([]byte, error){"status": m.status},
@@ -144,7 +146,6 @@ func (m *mounted) openLive(ctx context.Context) error {
 		Logger:     m.logger,
 		Now:        m.now,
 	})
-	m.live.Store(f)
 	return err
 }
 
@@ -183,11 +184,11 @@ func (m *mounted) refresh(client string) error {
 	m.mu.Lock()
 	path, ok := m.paths[client]
 	m.mu.Unlock()
-	f := m.live.Load()
-	if !ok || f == nil {
-		return nil // not in the mount, only in the store; or not mounted yet
+	<-m.opened
+	if !ok || m.live == nil {
+		return nil // not in the mount, only in the store
 	}
-	return f.Save(path)
+	return m.live.Save(path)
 }
 
 // broken is told when shipping finds that a client's generation cannot be
@@ -202,11 +203,12 @@ func (m *mounted) broken(client string, err error) {
 	}()
 }
 
-// status is the content of the status file.
+// status is the content of the status file. Whoever reads it while the mount
+// comes up waits until it can be used.
 func (m *mounted) status() ([]byte, error) {
-	var captured []live.Status
-	if f := m.live.Load(); f != nil {
-		captured = f.Databases()
+	<-m.opened
+	if m.live == nil {
+		return nil, errors.New("not mounted")
 	}
 	s := mountStatus{
 		Dir:       m.o.dir,
@@ -215,7 +217,7 @@ func (m *mounted) status() ([]byte, error) {
 		PID:       os.Getpid(),
 		Version:   version(),
 		Mounted:   jsonTime(m.began),
-		Databases: statusOf(captured, m.shipper.Status()),
+		Databases: statusOf(m.live.Databases(), m.shipper.Status()),
 	}
 	text, err := json.Marshal(s)
 	return append(text, '\n'), err
@@ -239,8 +241,8 @@ func (m *mounted) abandon() error {
 	ctx, cancel := context.WithTimeout(context.Background(), unmountTimeout)
 	defer cancel()
 	var live error
-	if f := m.live.Load(); f != nil {
-		live = errors.Join(unmount(ctx, f, io.Discard), f.Close())
+	if m.live != nil {
+		live = errors.Join(unmount(ctx, m.live, io.Discard), m.live.Close())
 	}
 	return errors.Join(live, m.release())
 }
@@ -260,8 +262,7 @@ func (m *mounted) close(ctx context.Context, w io.Writer) error {
 	if m.history != nil {
 		past = unmount(letGo, m.history, w)
 	}
-	f := m.live.Load()
-	err := f.Unmount(letGo)
+	err := m.live.Unmount(letGo)
 
 	ship, cancel := context.WithTimeout(ctx, m.o.shutdown)
 	defer cancel()
@@ -269,7 +270,7 @@ func (m *mounted) close(ctx context.Context, w io.Writer) error {
 		// What this leaves is told by the Flush below.
 		_ = m.shipper.Flush(ship)
 	}
-	live := errors.Join(detached(err, f, w), f.Close())
+	live := errors.Join(detached(err, m.live, w), m.live.Close())
 	return errors.Join(past, live, m.named(m.shipper.Flush(ship)), m.release())
 }
 

@@ -27,10 +27,11 @@ func (p *program) run(ctx context.Context, args []string) int {
 	if err == nil {
 		return statusDone
 	}
-	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
-		err = cause
+	text := oneLine(err)
+	if cause := context.Cause(ctx); cause != nil {
+		text = strings.ReplaceAll(text, context.Canceled.Error(), cause.Error())
 	}
-	fmt.Fprintf(p.stderr, "walback: %s\n", oneLine(err))
+	fmt.Fprintf(p.stderr, "walback: %s\n", text)
 	var usage *usageError
 	if errors.As(err, &usage) {
 		return statusUsage
