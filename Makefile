@@ -7,10 +7,12 @@ BIN   := $(CURDIR)/bin
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
+LITESTREAM  := github.com/benbjohnson/litestream/cmd/litestream@v0.5.18
 
 FUZZTIME    ?= 10s
 TESTTIMEOUT ?= 8m
 TESTFLAGS   ?=
+BENCHFLAGS  ?=
 PKG         ?= ./...
 
 .PHONY: help build demo test lint bench fuzz clean
@@ -39,9 +41,12 @@ lint: $(BIN)/staticcheck ## gofmt, go vet and staticcheck
 	@$(GO) vet ./...
 	@$(BIN)/staticcheck ./...
 
-bench: ## run the benchmarks
-	@.ci/need fuse3 gcc libc6-dev sqlite3
-	CGO_ENABLED=1 $(GO) test -run '^$$' -bench . -benchmem $(PKG)
+bench: ## measure beside a plain directory and Litestream, into docs/benchmarks.md; BENCHFLAGS=-quick only prints
+	@.ci/need ca-certificates fuse3 gcc libc6-dev
+	@$(MAKE) --no-print-directory build $(BIN)/versitygw
+	@$(MAKE) --no-print-directory $(BIN)/litestream || echo "bench: Litestream could not be installed: its column is left out"
+	@CGO_ENABLED=1 $(GO) build -o $(BIN)/walback-bench ./cmd/walback-bench
+	@$(BIN)/walback-bench -o docs/benchmarks.md $(BENCHFLAGS)
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@set -e; for pkg in $$($(GO) list $(PKG)); do \
@@ -61,3 +66,7 @@ $(BIN)/staticcheck: Makefile
 $(BIN)/versitygw: Makefile
 	@echo "installing $(VERSITYGW)"
 	@GOBIN=$(BIN) CGO_ENABLED=0 $(GO) install $(VERSITYGW) && touch $@
+
+$(BIN)/litestream: Makefile
+	@echo "installing $(LITESTREAM)"
+	@GOBIN=$(BIN) CGO_ENABLED=0 $(GO) install $(LITESTREAM) && touch $@
