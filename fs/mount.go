@@ -42,6 +42,11 @@ type Options struct {
 	AllowOther bool
 	// Debug logs every request.
 	Debug bool
+	// InProcess is for tests: the process that mounts may itself open files of the
+	// mount. If it is killed while it does, the kernel waits for ever for its own
+	// answer, and neither ends the process nor lets go of the mount; without
+	// InProcess it never opens any.
+	InProcess bool
 
 	// How long the kernel may believe names, attributes and the absence of names.
 	EntryTimeout, AttrTimeout, NegativeTimeout time.Duration
@@ -62,10 +67,11 @@ var (
 
 // Server is a mounted tree.
 type Server struct {
-	dir   string
-	mount mount
-	fuse  *fuse.Server
-	done  chan struct{} // closed when nothing is served any more
+	dir       string
+	inProcess bool
+	mount     mount
+	fuse      *fuse.Server
+	done      chan struct{} // closed when nothing is served any more
 }
 
 // Mount shows root at dir and returns when it can be used. Errors match those of
@@ -89,7 +95,7 @@ func Mount(dir string, root gofs.InodeEmbedder, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	s := &Server{dir: path, fuse: server, done: make(chan struct{})}
+	s := &Server{dir: path, inProcess: o.InProcess, fuse: server, done: make(chan struct{})}
 	go func() {
 		defer close(s.done)
 		server.Serve()
@@ -100,10 +106,13 @@ func Mount(dir string, root gofs.InodeEmbedder, o Options) (*Server, error) {
 	return s, nil
 }
 
-// started waits until the mount answers and remembers which one it is.
+// started remembers which mount it is. go-fuse's WaitMount, which opens a file of
+// the mount so that poll is refused once and for all, is for InProcess only.
 func (s *Server) started() error {
-	if err := s.fuse.WaitMount(); err != nil {
-		return fmt.Errorf("waiting for the mount: %w", err)
+	if s.inProcess {
+		if err := s.fuse.WaitMount(); err != nil {
+			return fmt.Errorf("waiting for the mount: %w", err)
+		}
 	}
 	m, ok, err := topMount(s.dir)
 	if err != nil {

@@ -114,6 +114,7 @@ func mountpoint(t *testing.T) string {
 
 func mounted(t *testing.T, dir string, o Options) *Server {
 	t.Helper()
+	o.InProcess = true
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	s, err := Mount(dir, &tree{}, o)
 	if err != nil {
@@ -224,7 +225,7 @@ func TestMountRefuses(t *testing.T) {
 		dir:                                ErrAlreadyMounted,
 		link:                               ErrAlreadyMounted,
 	} {
-		second, err := Mount(path, &tree{}, Options{})
+		second, err := Mount(path, &tree{}, Options{InProcess: true})
 		if err == nil {
 			unmount(t, second)
 		}

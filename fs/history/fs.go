@@ -63,6 +63,8 @@ type Options struct {
 	AllowOther bool
 	// Debug logs every request.
 	Debug bool
+	// InProcess is for tests, see fs.Options.
+	InProcess bool
 }
 
 // FS is a mounted tree.
@@ -83,6 +85,7 @@ func Mount(dir string, o Options) (*FS, error) {
 		ReadOnly:        true,
 		AllowOther:      o.AllowOther,
 		Debug:           o.Debug,
+		InProcess:       o.InProcess,
 		NegativeTimeout: nameTimeout, // but see notYet
 		Logger:          t.logger,
 		Tune: func(g *gofs.Options) {

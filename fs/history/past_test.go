@@ -214,7 +214,7 @@ func (p *past) mount(t testing.TB, change func(*Options)) *mounted {
 		t.Skip("mounting needs /dev/fuse:", err)
 	}
 	log := &logs{}
-	o := Options{Store: p.store, Logger: slog.New(slog.NewTextHandler(log, nil))}
+	o := Options{Store: p.store, InProcess: true, Logger: slog.New(slog.NewTextHandler(log, nil))}
 	if change != nil {
 		change(&o)
 	}

@@ -20,6 +20,9 @@ var errNotDatabase = errors.New("not a database")
 // caller holds d.mu. A file that is no database is left idle, and so is one that
 // a transaction has half written: the end of its journal brings it here again.
 func (d *database) takeIn() {
+	if d.set.isClosed() {
+		return
+	}
 	if hot, err := d.journalHot(); err != nil {
 		d.fail(err)
 		return

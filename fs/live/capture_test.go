@@ -53,7 +53,7 @@ func (w *world) sink(path string) *recorder {
 func (w *world) mount() {
 	w.t.Helper()
 	logger := slog.New(slog.NewTextHandler(w.t.Output(), nil))
-	f, err := mount(w.dir, Options{Logger: logger}, func(root string) (watcher, error) {
+	f, err := mount(w.dir, Options{Logger: logger, InProcess: true}, func(root string) (watcher, error) {
 		w.set = newSet(root, func(path string) (Sink, error) { return w.sink(path), nil }, time.Now, logger)
 		w.set.inGate = w.inGate
 		return w.set, w.set.takeInAll("")

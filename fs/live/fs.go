@@ -39,6 +39,8 @@ type Options struct {
 	AllowOther bool
 	// Debug logs every request of the kernel.
 	Debug bool
+	// InProcess is for tests, see fs.Options.
+	InProcess bool
 	// Logger is slog.Default() if nil.
 	Logger *slog.Logger
 	// Now is time.Now if nil.
@@ -107,6 +109,7 @@ func mount(dir string, o Options, start func(root string) (watcher, error)) (*FS
 		Name:            o.Name,
 		AllowOther:      o.AllowOther,
 		Debug:           o.Debug,
+		InProcess:       o.InProcess,
 		EntryTimeout:    trust,
 		AttrTimeout:     trust,
 		NegativeTimeout: trust,
@@ -188,9 +191,15 @@ func (f *FS) Wait() { f.server.Wait() }
 func (f *FS) Done() <-chan struct{} { return f.server.Done() }
 
 // Close saves everything captured and lets go of the backing directory. The tree
-// must be unmounted, or this process be about to end.
+// must be unmounted, or this process be about to end: who still has files of a
+// detached tree open is served until then, and not captured any more.
 func (f *FS) Close() error {
-	return f.tree.close()
+	select {
+	case <-f.server.Done():
+		return f.tree.close()
+	default:
+		return f.tree.watcher.close()
+	}
 }
 
 // indifferent is the watcher of a mount that captures nothing.

@@ -299,14 +299,15 @@ const (
 // which writes needs. It asks through the mount, where the application's locks
 // are; while the caller holds d.mu none can write.
 func (d *database) writeLocked() (bool, error) {
-	f, err := os.Open(d.set.mounted(d.path))
+	// os.Open would have the runtime poll the file, and so ask the daemon.
+	fd, err := unix.Open(d.set.mounted(d.path), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false, err
 	}
-	defer f.Close() // only asked
+	defer unix.Close(fd) // only asked
 	// A read lock conflicts with nothing but write locks.
 	lock := unix.Flock_t{Type: unix.F_RDLCK, Start: pendingByte, Len: lockedBytes}
-	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock); err != nil {
+	if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lock); err != nil {
 		return false, err
 	}
 	return lock.Type != unix.F_UNLCK, nil

@@ -43,6 +43,7 @@ func mountAt(t *testing.T, dir string, o Options, start func(root string) (watch
 	if start == nil {
 		start = func(string) (watcher, error) { return indifferent{}, nil }
 	}
+	o.InProcess = true
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	f, err := mount(dir, o, start)
 	if err != nil {
