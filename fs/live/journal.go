@@ -244,29 +244,44 @@ func (d *database) quietSoon() {
 // quiet takes what was written without a journal, or tries again later.
 func (d *database) quiet(delay time.Duration) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.quieting = false
-	if !d.unsettled() {
+	unsettled, path := d.unsettled(), d.set.mounted(d.path)
+	d.mu.Unlock()
+	if !unsettled {
 		return
 	}
-	hot, err := d.journalHot()
-	if err == nil && !hot {
-		hot, err = d.writeLocked()
-	}
+	// The file is opened without d.mu: the kernel may hold the directory for an
+	// operation that waits for it. os.Open would have the runtime poll the file.
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		d.logger().Warn("cannot tell whether a transaction is under way", "error", err)
-	}
-	if err == nil && !hot {
-		if d.phase == idle {
-			d.takeIn()
-		} else {
-			d.commitFile()
+		if !errors.Is(err, unix.ENOENT) {
+			d.logger().Warn("cannot tell whether a transaction is under way", "error", err)
 		}
 		return
 	}
-	d.quieting = true
-	delay = min(2*delay, maxLookDelay)
-	time.AfterFunc(delay, func() { d.quiet(delay) })
+	defer unix.Close(fd) // only asked
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.unsettled() {
+		return
+	}
+	busy, err := d.journalHot()
+	if err == nil && !busy {
+		busy, err = writeLocked(fd)
+	}
+	switch {
+	case err != nil:
+		d.fail(err)
+	case busy && !d.quieting:
+		d.quieting = true
+		delay = min(2*delay, maxLookDelay)
+		time.AfterFunc(delay, func() { d.quiet(delay) })
+	case busy:
+	case d.phase == idle:
+		d.takeIn()
+	default:
+		d.commitFile()
+	}
 }
 
 // unsettled reports whether the main file may have something that was not
@@ -296,15 +311,9 @@ const (
 )
 
 // writeLocked reports whether a connection holds a lock that a transaction
-// which writes needs. It asks through the mount, where the application's locks
-// are; while the caller holds d.mu none can write.
-func (d *database) writeLocked() (bool, error) {
-	// os.Open would have the runtime poll the file, and so ask the daemon.
-	fd, err := unix.Open(d.set.mounted(d.path), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return false, err
-	}
-	defer unix.Close(fd) // only asked
+// which writes needs. fd is of the mount, where the application's locks are; it
+// is a question to the kernel alone.
+func writeLocked(fd int) (bool, error) {
 	// A read lock conflicts with nothing but write locks.
 	lock := unix.Flock_t{Type: unix.F_RDLCK, Start: pendingByte, Len: lockedBytes}
 	if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lock); err != nil {
