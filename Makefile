@@ -15,10 +15,10 @@ TESTFLAGS   ?=
 BENCHFLAGS  ?=
 PKG         ?= ./...
 
-.PHONY: help build demo test lint bench fuzz clean
+.PHONY: help build demo test test-large lint bench fuzz clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/walback, which needs no C compiler
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/walback ./cmd/walback
@@ -33,6 +33,12 @@ test: ## lint, then every test under the race detector, then a summary
 	@$(MAKE) --no-print-directory lint $(BIN)/versitygw build
 	@set -o pipefail; WALBACK_REQUIRE_TOOLS=1 CGO_ENABLED=1 \
 		$(GO) test -race -timeout $(TESTTIMEOUT) -json $(TESTFLAGS) $(PKG) | $(GO) run .ci/summary.go
+
+test-large: ## read a row of the past of a database of more than 1 GiB; prints figures
+	@.ci/need fuse3 gcc libc6-dev
+	@$(MAKE) --no-print-directory $(BIN)/versitygw
+	WALBACK_REQUIRE_TOOLS=1 CGO_ENABLED=1 \
+		$(GO) test -count 1 -timeout $(TESTTIMEOUT) -run '^TestColdSelect$$' -v ./cmd/walback -cold.size=1100
 
 lint: $(BIN)/staticcheck ## gofmt, go vet and staticcheck
 	@echo "lint: gofmt, vet, staticcheck"
