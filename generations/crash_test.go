@@ -217,7 +217,7 @@ func powerLoss(t *testing.T, n int, spoil func(string) error) {
 	r.close()
 	var files []string
 	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
-		if err == nil && info.Mode().IsRegular() && filepath.Dir(path) != dir {
+		if err == nil && info.Mode().IsRegular() && info.Size() > 0 && filepath.Dir(path) != dir {
 			files = append(files, path)
 		}
 		return err

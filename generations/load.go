@@ -22,6 +22,10 @@ func (w *Writer) load() error {
 	if err != nil {
 		return err
 	}
+	w.times.path = sp.timesPath(w.client)
+	if err := w.times.load(); err != nil {
+		return err
+	}
 	for _, p := range st.Generations {
 		w.lineages = append(w.lineages, &lineage{progress: p, earlier: true, resumed: true, last: p.Mark.Txn, mark: p.Mark})
 		w.file = p.File
@@ -41,6 +45,9 @@ func (w *Writer) load() error {
 				return err
 			}
 		}
+	}
+	if g := w.current(); g != nil {
+		w.times.forget(g.last.ID)
 	}
 	for i, g := range w.lineages {
 		if g.Manifest || g.manifest != nil {

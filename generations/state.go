@@ -45,8 +45,17 @@ type progress struct {
 // statePath returns where the state of client lies. Its name is a hash because
 // the name of a client may be longer than a file name can be.
 func (s *Spool) statePath(client string) string {
+	return filepath.Join(s.stateDir(), clientHash(client)+".json")
+}
+
+// timesPath returns where the times of client lie.
+func (s *Spool) timesPath(client string) string {
+	return filepath.Join(s.timesDir(), clientHash(client))
+}
+
+func clientHash(client string) string {
 	sum := sha256.Sum256([]byte(client))
-	return filepath.Join(s.stateDir(), hex.EncodeToString(sum[:16])+".json")
+	return hex.EncodeToString(sum[:16])
 }
 
 // loadState returns the state of client, an empty one when there is none.

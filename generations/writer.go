@@ -33,6 +33,7 @@ type Writer struct {
 	open   bool
 	queue  []*wal.Txn // appended and not saved, of the last lineage
 	queued int64      // bytes of pages in queue
+	times  times      // of those in queue
 	// lineages that are not wholly shipped, oldest first; the last one always.
 	lineages []*lineage
 	newest   ID    // generation that the store has been seen to have
@@ -85,7 +86,8 @@ func (w *Writer) Resume() (wal.Mark, bool) {
 }
 
 // Append adds a committed transaction. It returns at once; the pages are read
-// at the next Save. A transaction that does not follow the last one ends the
+// at the next Save. A transaction that an earlier process had appended gets the
+// time that it had then. One that does not follow the last one ends the
 // generation.
 func (w *Writer) Append(txn *wal.Txn) {
 	w.mu.Lock()
@@ -94,6 +96,7 @@ func (w *Writer) Append(txn *wal.Txn) {
 		w.mu.Unlock()
 		return // Err has told
 	}
+	txn.Time = w.times.recall(g.ID, txn.TxnInfo, g.last.Time)
 	if txn.ID != g.last.ID+1 || txn.Time <= g.last.Time || txn.PageSize != g.PageSize {
 		w.end(g, ErrBroken, fmt.Errorf("transaction %d of %s (pages of %d bytes) cannot follow %d of %s (pages of %d bytes)",
 			txn.ID, txn.Time, txn.PageSize, g.last.ID, g.last.Time, g.PageSize))
@@ -103,8 +106,17 @@ func (w *Writer) Append(txn *wal.Txn) {
 	w.queue = append(w.queue, txn)
 	w.queued += rawBytes(txn)
 	g.last = txn.TxnInfo
+	w.told(w.times.note(g.ID, txn.TxnInfo))
 	w.mu.Unlock()
 	w.shipper.schedule.notify(w)
+}
+
+// told says when the times of unsaved transactions could not be kept: capture
+// does not depend on them. The caller holds mu.
+func (w *Writer) told(err error) {
+	if err != nil {
+		w.shipper.options.Logger.Warn("if walback is killed now, the newest commits will have the time of the next start", "client", w.client, "error", err)
+	}
 }
 
 // rawBytes returns what the pages of txn come to.
@@ -124,6 +136,7 @@ func (w *Writer) end(g *lineage, is, cause error) {
 // forget drops the transactions that are not saved. The caller holds mu.
 func (w *Writer) forget(g *lineage) {
 	w.queue, w.queued = nil, 0
+	w.told(w.times.saved())
 	g.last = g.mark.Txn
 }
 
@@ -174,6 +187,7 @@ func (w *Writer) saved(g *lineage, p piece, txns []*wal.Txn) error {
 	w.queued -= p.raw
 	if len(w.queue) == 0 {
 		w.queue = nil // lets go of a large array
+		w.told(w.times.saved())
 	}
 	return nil
 }
@@ -215,6 +229,7 @@ func (w *Writer) Begin(base wal.Base) error {
 	if err == nil {
 		w.mu.Lock()
 		w.lineages = append(w.lineages, g)
+		w.times.known = nil
 		w.mu.Unlock()
 		err = w.saveState()
 	}

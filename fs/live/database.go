@@ -129,8 +129,8 @@ func (d *database) append(txn *wal.Txn) {
 	txn.ID = d.last.ID + 1
 	txn.Time = d.now()
 	txn.PageSize = d.pageSize
-	d.last = txn.TxnInfo
 	d.sink.Append(txn)
+	d.last = txn.TxnInfo
 }
 
 // now returns the time of the next transaction: times increase strictly along

@@ -18,7 +18,8 @@ type Sink interface {
 
 	// Append adds a committed transaction; its ID follows the last one's. It
 	// returns at once. The pages stay where they are until Save or until the
-	// sink has read them.
+	// sink has read them. When an earlier process had appended the same one
+	// without saving it, its Time becomes what it was then.
 	Append(txn *wal.Txn)
 
 	// Save copies every appended transaction that still lies in the log to
