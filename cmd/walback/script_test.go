@@ -14,10 +14,12 @@ import (
 	"github.com/walback/walback/generations/storetest"
 )
 
-// TestMain makes this test binary the walback that scripts run.
+// TestMain makes this test binary the walback that scripts run, and the
+// application of the tests that kill it.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"walback": func() { os.Exit(supervise(os.Args, os.Stdout, os.Stderr)) },
+		"walback":     func() { os.Exit(supervise(os.Args, os.Stdout, os.Stderr)) },
+		"application": runApplication,
 	})
 }
 

@@ -35,9 +35,9 @@ type world struct {
 
 	daemon *daemon
 
-	mu        sync.Mutex
-	resumed   int // generations that a daemon went on with
-	beginning int // and those it began; both guarded by mu
+	mu      sync.Mutex
+	resumed int // generations that a daemon went on with
+	begun   int // and those it began; both guarded by mu
 }
 
 // onStores runs test with a directory and with a real S3 server as the store.
@@ -79,8 +79,8 @@ func newWorld(t *testing.T, store generations.URL, flags ...string) *world {
 	return w
 }
 
-// client returns the URL of a database's past.
-func (w *world) client(name string) string { return joinClient(w.store, name).String() }
+// url returns the URL of a database's past.
+func (w *world) url(name string) string { return joinClient(w.store, name).String() }
 
 // mount starts the daemon and returns when everything can be used. What a killed
 // one has left mounted is in the way only for the program to deal with.
@@ -129,15 +129,17 @@ func (w *world) serveHistory() string {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		w.t.Fatal(err)
 	}
-	d := w.start([]string{"history", w.store.String(), dir, "-cache-dir", filepath.Join(root, "cache")}, "")
+	d := w.start([]string{"history", w.store.String(), dir, "-cache-dir", filepath.Join(root, "cache")}, "mounted "+dir+":")
 	w.t.Cleanup(func() {
 		if err := d.end(syscall.SIGTERM); err != nil {
 			w.t.Errorf("walback history ended with %v\n%s", err, d.log())
 		}
 		detachBelow(w.t, root)
 	})
-	if err := awaitMounts([]string{dir}, containsAll); err != nil {
-		w.t.Fatalf("%v\n%s", err, d.log())
+	select {
+	case <-d.ready:
+	case <-d.exited:
+		w.t.Fatalf("walback history: %v\n%s", d.err, d.log())
 	}
 	return dir
 }
@@ -158,7 +160,7 @@ func (w *world) run(args ...string) ([]byte, error) {
 // log returns what walback log tells of a client.
 func (w *world) log(client string) []logRow {
 	w.t.Helper()
-	out, err := w.run("log", "-json", w.client(client))
+	out, err := w.run("log", "-json", w.url(client))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -190,7 +192,7 @@ type daemon struct {
 	said bytes.Buffer // on stderr; guarded by mu
 }
 
-// start starts walback; it is ready when it prints a line that begins with ready.
+// start starts walback; it is ready when it prints the line that begins with ready.
 func (w *world) start(args []string, ready string) *daemon {
 	w.t.Helper()
 	d := &daemon{cmd: exec.Command("walback", args...), ready: make(chan struct{}), exited: make(chan struct{})}
@@ -211,9 +213,8 @@ func (w *world) start(args []string, ready string) *daemon {
 		}
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
 			w.heard(d, lines.Text())
-			if ready != "" && strings.HasPrefix(lines.Text(), ready) {
+			if strings.HasPrefix(lines.Text(), ready) {
 				close(d.ready)
-				ready = ""
 			}
 		}
 		d.err = d.cmd.Wait()
@@ -236,7 +237,7 @@ func (w *world) heard(d *daemon, line string) {
 	case strings.Contains(line, "capture goes on"):
 		w.resumed++
 	case strings.Contains(line, `msg="a new generation begins"`):
-		w.beginning++
+		w.begun++
 	case strings.Contains(line, "DATA RACE"), strings.HasPrefix(line, "panic:"), strings.HasPrefix(line, "fatal error:"):
 		w.t.Errorf("a daemon says: %s", line)
 	}
@@ -247,7 +248,7 @@ func (w *world) heard(d *daemon, line string) {
 func (w *world) lineages() (resumed, begun int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.resumed, w.beginning
+	return w.resumed, w.begun
 }
 
 // log returns what d has printed.
