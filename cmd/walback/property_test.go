@@ -38,7 +38,7 @@ func TestEveryCommitIsAnInstant(t *testing.T) {
 			commits = min(commits, 200)
 		}
 		random := rand.New(rand.NewPCG(seed, 0))
-		w := newWorld(t, store, "-interval", pick(random, 20*time.Millisecond, 200*time.Millisecond, time.Second).String())
+		w := newWorld(t, store, "-interval", pick(random, 100*time.Millisecond, 300*time.Millisecond, time.Second).String())
 		w.mount()
 		var all []*workload
 		for i := range 4 {
