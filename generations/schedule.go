@@ -51,6 +51,19 @@ func (s *schedule) notify(w *Writer) {
 	s.mu.Unlock()
 }
 
+// hasten tells that w may have work before its turn would be due.
+func (s *schedule) hasten(w *Writer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch w.turn.state {
+	case turnWaiting:
+		heap.Remove(&s.waiting, w.turn.index)
+		s.place(w)
+	case turnIdle:
+		s.place(w)
+	}
+}
+
 // place puts w where it belongs. The caller holds mu; w is in no queue.
 func (s *schedule) place(w *Writer) {
 	due, ok := s.next(w, s.hurry > 0)

@@ -27,6 +27,9 @@ func (w *Writer) due(hurry bool) (time.Time, bool) {
 	if !w.working() {
 		return time.Time{}, false
 	}
+	if w.savesEarly() {
+		return time.Time{}, true
+	}
 	var due time.Time
 	g := w.oldestWaiting()
 	if !hurry && !w.unsettled && g != nil && g == w.current() && g.Manifest && g.Snapshot != 0 && g.waitingBytes() < maxRun && len(g.pieces) < maxPieces {
@@ -36,6 +39,15 @@ func (w *Writer) due(hurry bool) (time.Time, bool) {
 		due = w.retryAt
 	}
 	return due, true
+}
+
+// earlySave is how many bytes of pages are saved while a segment is not due yet,
+// so that a gate, at which an application waits, finds no more than that to save.
+const earlySave = 1 << 20
+
+// savesEarly reports whether w is to save and not to ship. The caller holds mu.
+func (w *Writer) savesEarly() bool {
+	return w.queued >= earlySave && w.attempts == 0 && w.current().usable() && time.Since(w.began) < w.shipper.options.Interval
 }
 
 // working reports whether there is something to do. The caller holds mu.
@@ -113,15 +125,19 @@ func retryDelay(attempts int) time.Duration {
 }
 
 // step does the next thing that w needs: put a manifest, a snapshot or a
-// segment. It is called once at a time for each Writer.
+// segment, or save what is queued. It is called once at a time for each Writer.
 func (w *Writer) step(ctx context.Context) error {
 	if err := w.settle(); err != nil {
 		return err
 	}
 	w.mu.Lock()
-	g := w.oldestWaiting()
+	g, early := w.oldestWaiting(), w.savesEarly()
 	w.mu.Unlock()
-	if g == nil {
+	switch {
+	case g == nil:
+		return nil
+	case early:
+		w.saveQueue()
 		return nil
 	}
 	err := w.prove(ctx, g)

@@ -104,10 +104,16 @@ func (w *Writer) Append(txn *wal.Txn) {
 		return
 	}
 	w.queue = append(w.queue, txn)
+	before := w.queued
 	w.queued += rawBytes(txn)
+	much := before < earlySave && w.queued >= earlySave
 	g.last = txn.TxnInfo
 	w.told(w.times.note(g.ID, txn.TxnInfo))
 	w.mu.Unlock()
+	if much {
+		w.shipper.schedule.hasten(w)
+		return
+	}
 	w.shipper.schedule.notify(w)
 }
 
