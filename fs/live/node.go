@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -68,8 +69,8 @@ func (n *node) open(flags int) (int, unix.Statx_t, error) {
 		}
 		return n.opened(fd)
 	}
-	const attempts = 32
-	for range attempts {
+	const attempts = 64
+	for i := range attempts {
 		p, ok := n.path()
 		if !ok {
 			return n.reopen(flags)
@@ -84,7 +85,13 @@ func (n *node) open(flags int) (int, unix.Statx_t, error) {
 		case !moved(err):
 			return -1, unix.Statx_t{}, err
 		}
-		runtime.Gosched()
+		// A rename is done and not known yet: a moment, unless the processor that
+		// is to tell us is busy.
+		if i < attempts/2 {
+			runtime.Gosched()
+		} else {
+			time.Sleep(time.Duration(i) * 50 * time.Microsecond)
+		}
 	}
 	// The kernel looks the name up again.
 	return -1, unix.Statx_t{}, syscall.ESTALE
