@@ -129,16 +129,17 @@ func (b *bench) crash(s side, at place) (done int, err error) {
 	if err != nil {
 		return 0, errors.Join(err, d.stop())
 	}
+	killed := make(chan error, 1)
 	// At any point of anybody's interval.
 	time.AfterFunc(1500*time.Millisecond+rand.N(time.Second), func() {
-		err = errors.Join(d.killOnly(), cmd.Process.Kill())
+		killed <- errors.Join(d.killOnly(), cmd.Process.Kill())
 	})
-	done, scanErr := lastNumber(out)
-	waited := cmd.Wait()
-	if exit := (*exec.ExitError)(nil); errors.As(waited, &exit) {
-		waited = nil // it was killed, or lost its files first
+	done, err = lastNumber(out)
+	err = errors.Join(err, <-killed)
+	if waited, exit := cmd.Wait(), (*exec.ExitError)(nil); !errors.As(waited, &exit) {
+		err = errors.Join(err, waited) // otherwise it was killed, or lost its files first
 	}
-	return done, errors.Join(err, scanErr, waited)
+	return done, err
 }
 
 // lastNumber reads lines to the end and returns the last number.
