@@ -261,16 +261,23 @@ func (d *database) close() error {
 		d.look()
 		d.save()
 	}
+	var err error
+	if d.phase == reading {
+		err = errUnread
+	}
 	d.dropImage()
 	d.phase = idle
 	d.closeLog()
-	if d.sink == nil {
-		return nil
+	if d.sink != nil {
+		err = errors.Join(err, d.sink.Close())
+		d.sink = nil
 	}
-	sink := d.sink
-	d.sink = nil
-	if err := sink.Close(); err != nil {
+	if err != nil {
 		return fmt.Errorf("%s: %w", d.path, err)
 	}
 	return nil
 }
+
+// errUnread says that there will be no past of what was committed last.
+var errUnread = errors.New("its base image was still being read, so nothing committed since is recorded; the next mount reads it again")
+
