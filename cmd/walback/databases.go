@@ -11,6 +11,7 @@ import (
 	"github.com/walback/walback/cache"
 	"github.com/walback/walback/generations"
 	"github.com/walback/walback/wal"
+	"github.com/walback/walback/wal/pack"
 )
 
 // databaseRow is a line of walback databases.
@@ -72,6 +73,7 @@ func (p *program) databases(ctx context.Context, cmd *cli.Command) error {
 		column[databaseRow]{"STORED", func(r databaseRow) string { return bytesText(r.Stored) }},
 	)
 	listed := 0
+	var damaged []error // must not hide the other databases
 	for client, err := range generations.Clients(ctx, store) {
 		if err != nil {
 			return errors.Join(list.end(), err)
@@ -81,6 +83,10 @@ func (p *program) databases(ctx context.Context, cmd *cli.Command) error {
 		}
 		listed++
 		row, err := p.databaseRow(ctx, client, store, packs)
+		if errors.Is(err, pack.ErrCorrupt) || errors.Is(err, generations.ErrIncomplete) {
+			damaged = append(damaged, err)
+			continue
+		}
 		if err == nil {
 			err = list.add(row)
 		}
@@ -91,7 +97,7 @@ func (p *program) databases(ctx context.Context, cmd *cli.Command) error {
 	if listed == 0 {
 		fmt.Fprintf(p.stderr, "walback databases: no database under %s\n", u)
 	}
-	return list.end()
+	return errors.Join(append(damaged, list.end())...)
 }
 
 // findRoot returns the root that u names and "", or, when u names one client,
