@@ -265,9 +265,23 @@ func lookBack(w *world, s *sufferer, random *rand.Rand) {
 	}
 }
 
-// wholePast makes sure that the store alone has every commit.
+// wantIntact makes sure that a database is.
+func wantIntact(t *testing.T, file string) {
+	t.Helper()
+	db := openAt(t, file)
+	if intact, err := value(db, "PRAGMA integrity_check"); err != nil || intact != "ok" {
+		t.Errorf("integrity_check: %v, %v", intact, err)
+	}
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// wholePast makes sure that what is unmounted is intact, and that the store alone
+// has every commit.
 func wholePast(w *world, s *sufferer) {
 	w.t.Helper()
+	wantIntact(w.t, filepath.Join(w.dir, s.path))
 	r := record{w, s.chronicle, w.log(s.client)}.checkLog()
 	elsewhere := w.serveHistory()
 	r.checkTimes(elsewhere)
