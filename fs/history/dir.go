@@ -110,7 +110,10 @@ func (d *dirNode) lookupInClient(ctx context.Context, name string, out *fuse.Ent
 	setAttr(&out.Attr, dirMode, 0, r.plan.Txn.Time)
 	out.SetAttrTimeout(nameTimeout)
 	node := &instantNode{client: c, plan: r.plan}
-	return d.NewInode(ctx, node, identity(syscall.S_IFDIR, "instant", name, r.plan.View())), nil
+	if instant.Moving() {
+		node.moving = name
+	}
+	return d.NewInode(ctx, node, node.identity(syscall.S_IFDIR, "instant", name, r.plan.View())), nil
 }
 
 // Readdir lists what can be found here, of the instants latest, the snapshots

@@ -16,6 +16,9 @@ type instantNode struct {
 	gofs.Inode
 	client *client
 	plan   generations.Plan
+	// moving is the name that led here if it will lead to other nodes as time
+	// passes, such as "latest", and empty otherwise.
+	moving string
 }
 
 var (
@@ -43,9 +46,23 @@ func (n *instantNode) Lookup(ctx context.Context, name string, out *fuse.EntryOu
 	return n.NewInode(ctx, node, n.databaseIdentity()), 0
 }
 
-// databaseIdentity is the same for every path of a transaction.
+// databaseIdentity is the same for every path of a transaction, but for those
+// that lead through a moving name.
 func (n *instantNode) databaseIdentity() gofs.StableAttr {
-	return identity(syscall.S_IFREG, "database", n.plan.View())
+	return n.identity(syscall.S_IFREG, "database", n.plan.View())
+}
+
+// identity is the identity that belongs to words. Through a moving name the
+// inode number belongs to the name, and only the generation to the words: they
+// are nodes of their own, and yet cp finds that the file it has opened is the
+// one it has looked at, when a commit came between.
+func (n *instantNode) identity(mode uint32, words ...string) gofs.StableAttr {
+	a := identity(mode, words...)
+	if n.moving != "" {
+		a.Ino = identity(mode, "moving", n.plan.Client, n.moving).Ino
+		a.Gen = identity(mode, append(words, n.moving)...).Gen
+	}
+	return a
 }
 
 func (n *instantNode) Readdir(context.Context) (gofs.DirStream, syscall.Errno) {

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/walback/walback/cache"
 	"github.com/walback/walback/generations"
 	"github.com/walback/walback/wal"
@@ -72,6 +74,40 @@ func TestNewCommitsAppear(t *testing.T) {
 		_, err := os.Stat(m.path("c2/new.db/latest/new.db"))
 		return err == nil
 	})
+}
+
+// cp looks at a file, opens it, and refuses to copy another inode than the one
+// it has looked at: through a moving name a commit may come in between.
+func TestMovingNameKeepsItsInode(t *testing.T) {
+	p := newPast(t)
+	d := p.orders(t, "c1", "db.sqlite")
+	m := p.mount(t, nil)
+	var before, after unix.Stat_t
+	if err := unix.Stat(m.path("c1", "latest", "db.sqlite"), &before); err != nil {
+		t.Fatal(err)
+	}
+	d.commit(t, "INSERT INTO orders VALUES (11, 'new')")
+	var content []byte
+	eventually(t, "latest shows the new commit", func() bool {
+		f, err := os.Open(m.path("c1", "latest", "db.sqlite"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := unix.Fstat(int(f.Fd()), &after); err != nil {
+			t.Fatal(err)
+		}
+		if content, err = io.ReadAll(f); err != nil {
+			t.Fatal(err)
+		}
+		return bytes.Equal(content, d.readOnly(4))
+	})
+	if before.Ino != after.Ino || before.Dev != after.Dev {
+		t.Errorf("inode %d became %d", before.Ino, after.Ino)
+	}
+	if before.Mtim == after.Mtim {
+		t.Error("the time of the commit does not show")
+	}
 }
 
 // spooled is a live mount's end of the way to the store: what is committed goes
