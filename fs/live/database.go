@@ -280,4 +280,3 @@ func (d *database) close() error {
 
 // errUnread says that there will be no past of what was committed last.
 var errUnread = errors.New("its base image was still being read, so nothing committed since is recorded; the next mount reads it again")
-
