@@ -169,15 +169,15 @@ func CheckClient(client string) error {
 	return nil
 }
 
-// usualFile is the file name of a database that is called by its directory.
-const usualFile = "db.sqlite"
+// DefaultFile is the file name of a database that is called by its directory.
+const DefaultFile = "db.sqlite"
 
 // ClientOf returns the client that the database at path is, and its file name:
 // "c1/db.sqlite" is "c1", any other database is the client of its own path.
 // path is relative to the root of the mount, clean and slash-separated.
 func ClientOf(path string) (client, file string) {
 	dir, file := cutLast(path)
-	if file == usualFile && dir != "" {
+	if file == DefaultFile && dir != "" {
 		return dir, file
 	}
 	return path, file
@@ -186,7 +186,7 @@ func ClientOf(path string) (client, file string) {
 // PathOf is the inverse of ClientOf. (Of the two paths "db.sqlite" and
 // "db.sqlite/db.sqlite", which cannot exist at once, it returns the former.)
 func PathOf(client, file string) string {
-	if file == usualFile && client != usualFile {
+	if file == DefaultFile && client != DefaultFile {
 		return client + "/" + file
 	}
 	return client

@@ -51,6 +51,7 @@ func (p *program) command() *cli.Command {
 		HideVersion:           true,
 		HideHelpCommand:       true,
 		EnableShellCompletion: true,
+		Flags:                 []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", Local: true}},
 		Action:                p.noCommand,
 		Commands: []*cli.Command{
 			p.mountCommand(),
@@ -85,6 +86,9 @@ func (p *program) frame(cmd *cli.Command) *cli.Command {
 
 // noCommand answers a command line that names no command of ours.
 func (p *program) noCommand(_ context.Context, cmd *cli.Command) error {
+	if cmd.Bool("version") {
+		return p.printVersion()
+	}
 	if name := cmd.Args().First(); name != "" {
 		return misuse(cmd, "no command %q", name)
 	}

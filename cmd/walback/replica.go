@@ -172,5 +172,9 @@ func explainNoClient(ctx context.Context, u, root generations.URL, client string
 			return fmt.Errorf("%s is no client but has clients below it: name one, such as %s (walback databases %s lists them)", u, joinClient(u, name), u)
 		}
 	}
-	return fmt.Errorf("no client %q under %s: walback databases %s lists those there are", client, root, root)
+	err = fmt.Errorf("no client %q under %s: walback databases %s lists those there are", client, root, root)
+	if parent, name, ok := splitClient(root); ok && client == generations.DefaultFile {
+		err = fmt.Errorf("%w (the database %s/%s of a mount is the client %s of %s)", err, name, client, name, parent)
+	}
+	return err
 }

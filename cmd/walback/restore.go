@@ -26,7 +26,7 @@ func (p *program) restoreCommand() *cli.Command {
 			"for byte what the database was, proved by the checksum recorded at its commit,\n" +
 			"and appears whole or not at all.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "o", Usage: "write `FILE`", Required: true},
+			&cli.StringFlag{Name: "o", Usage: "write `FILE`"},
 			&cli.StringFlag{Name: "timestamp", Usage: "the last commit at or before `TIME`, e.g. 2024-01-14T15:45:00Z or 2h-ago"},
 			&cli.StringFlag{Name: "index", Usage: "the commit with `INDEX` N, as walback log prints it"},
 			&cli.StringFlag{Name: "generation", Usage: "in `GENERATION`, as walback generations prints it"},
@@ -48,7 +48,7 @@ func (p *program) restore(ctx context.Context, cmd *cli.Command) (err error) {
 	}
 	name := cmd.String("o")
 	if name == "" {
-		return misuse(cmd, "-o names no file")
+		return misuse(cmd, "-o FILE is missing: say where to write")
 	}
 	if err := mayWrite(name, cmd.Bool("force")); err != nil {
 		return err

@@ -18,10 +18,14 @@ func (p *program) versionCommand() *cli.Command {
 			if _, err := wantArgs(cmd); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(p.stdout, "walback %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
+			return p.printVersion()
 		},
 	}
+}
+
+func (p *program) printVersion() error {
+	_, err := fmt.Fprintf(p.stdout, "walback %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
 }
 
 // version returns the module version this program was built from: a tag, or a
