@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -89,4 +90,37 @@ func captureOf(w *world, path string) string {
 		}
 	}
 	return ""
+}
+
+// TestUnmountedWhileImaging ends a mount while it reads the first image of a
+// large database: the image is completed and shipped first.
+func TestUnmountedWhileImaging(t *testing.T) {
+	w := newWorld(t, generations.URL{Scheme: "file", Dir: filepath.Join(t.TempDir(), "store")})
+	db := openAt(t, filepath.Join(w.dir, "app.db"))
+	execute(t, db, `PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; CREATE TABLE big(v BLOB);
+		WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM n WHERE i<512) INSERT INTO big SELECT randomblob(65536) FROM n`)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(filepath.Join(w.dir, "app.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.mount()
+	reading := captureOf(w, "app.db") == "reading"
+	w.unmount()
+	if !reading {
+		t.Skip("the image was complete before the mount could be ended")
+	}
+	restored := filepath.Join(t.TempDir(), "restored.db")
+	if out, err := w.run("restore", "-o", restored, w.url("app.db")); err != nil {
+		t.Fatalf("restore: %v\n%s", err, out)
+	}
+	got, err := os.ReadFile(restored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("what is restored is not the database")
+	}
 }

@@ -266,8 +266,9 @@ func (m *mounted) close(ctx context.Context, w io.Writer) error {
 
 	ship, cancel := context.WithTimeout(ctx, m.o.shutdown)
 	defer cancel()
+	// What these leave is told by the Close and the Flush below.
+	_ = m.live.Settle(ship)
 	if errors.Is(err, fs.ErrBusy) {
-		// What this leaves is told by the Flush below.
 		_ = m.shipper.Flush(ship)
 	}
 	live := errors.Join(detached(err, m.live, w), m.live.Close())

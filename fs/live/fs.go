@@ -190,6 +190,16 @@ func (f *FS) Wait() { f.server.Wait() }
 // Done is closed when Wait would return.
 func (f *FS) Done() <-chan struct{} { return f.server.Done() }
 
+// Settle waits until the base image of no database is being read any more: what
+// is committed meanwhile has a past only when its image is complete. It returns
+// ctx's error when that ends first.
+func (f *FS) Settle(ctx context.Context) error {
+	if f.set == nil {
+		return nil
+	}
+	return f.set.settle(ctx)
+}
+
 // Close saves everything captured and lets go of the backing directory. The tree
 // must be unmounted, or this process be about to end: who still has files of a
 // detached tree open is served until then, and not captured any more.

@@ -14,6 +14,7 @@ import (
 type imaging struct {
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the sink is through with it
+	ended  chan struct{} // closed when it is exact, or given up
 	dirty  *overlay
 	// settled is sent to when a transaction without a log has ended: the image
 	// cannot end in the middle of one.
@@ -31,7 +32,7 @@ func (d *database) beginFuzzy(size wal.Pgno, over *overlay) {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	im := &imaging{cancel: cancel, done: make(chan struct{}), dirty: over, settled: make(chan struct{}, 1)}
+	im := &imaging{cancel: cancel, done: make(chan struct{}), ended: make(chan struct{}), dirty: over, settled: make(chan struct{}, 1)}
 	d.image, d.phase = im, reading
 	mark := wal.Mark{
 		Txn:      wal.TxnInfo{ID: 1, Time: d.now(), Size: size, Pages: size},
@@ -44,6 +45,7 @@ func (d *database) beginFuzzy(size wal.Pgno, over *overlay) {
 // readImage reads the image and ends it with a transaction that holds
 // everything dirty: from there on the generation is exact.
 func (d *database) readImage(ctx context.Context, im *imaging, f *os.File, mark wal.Mark) {
+	defer close(im.ended)
 	defer im.cancel()
 	defer f.Close()
 	sums := wal.NewPageSums(mark.PageSize)

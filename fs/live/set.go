@@ -1,6 +1,7 @@
 package live
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -188,6 +189,24 @@ func (s *set) save(path string) error {
 	d.save()
 	if d.phase == broken {
 		return d.err
+	}
+	return nil
+}
+
+// settle waits until no base image is being read, or ctx ends.
+func (s *set) settle(ctx context.Context) error {
+	for _, d := range s.below("") {
+		d.mu.Lock()
+		im := d.image
+		d.mu.Unlock()
+		if im == nil {
+			continue
+		}
+		select {
+		case <-im.ended:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	return nil
 }
