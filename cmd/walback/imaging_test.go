@@ -31,8 +31,8 @@ func TestKilledWhileImaging(t *testing.T) {
 	w.mount()
 	app := suffer(w, "app.db", seed)
 	hits := 0
-	for range kills {
-		<-time.After(time.Duration(random.IntN(1000)) * time.Millisecond)
+	for n := range kills {
+		<-time.After(time.Duration(random.IntN(1+100*n)) * time.Millisecond) // at once the first time
 		if captureOf(w, "app.db") == "reading" {
 			hits++
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -67,10 +68,11 @@ func stalling(t *testing.T) (generations.URL, *stall) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &stall{Handler: &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+	rewrite := func(r *httputil.ProxyRequest) {
 		r.SetURL(to)
 		r.Out.Host = r.In.Host // the signature covers it
-	}}}
+	}
+	s := &stall{Handler: &httputil.ReverseProxy{Rewrite: rewrite, ErrorLog: log.New(t.Output(), "", 0)}}
 	server := httptest.NewServer(s)
 	t.Cleanup(func() {
 		s.end()
