@@ -106,11 +106,23 @@ func (m *mounted) plainPath() string { return "/proc/self/fd/" + strconv.Itoa(in
 
 // openStore opens the store and what is between it and the mount.
 func (m *mounted) openStore(ctx context.Context) (err error) {
-	if m.store, err = openRoot(ctx, m.o.url, true); err != nil {
+	url := m.o.url.String()
+	spool := generations.SpoolDir(m.plainPath(), url)
+	again, timeout := isDir(spool), probeTimeout
+	if again {
+		// Until it is mounted again, applications use the plain files, and nothing
+		// is captured.
+		timeout = againTimeout
+	}
+	m.store, err = openRootWithin(ctx, timeout, m.o.url, true)
+	if unanswered, ok := errors.AsType[*unansweredError](err); ok && again && context.Cause(ctx) == nil {
+		m.logger.Warn("the store does not answer; what is committed waits in the spool", "error", unanswered)
+		m.store, err = openStore(ctx, m.o.url, true)
+	}
+	if err != nil {
 		return err
 	}
-	url := m.o.url.String()
-	m.spool, err = generations.OpenSpool(generations.SpoolDir(m.plainPath(), url), url)
+	m.spool, err = generations.OpenSpool(spool, url)
 	if errors.Is(err, generations.ErrSpoolInUse) {
 		return fmt.Errorf("what waits to be shipped from %s to %s is in use by another process: unmount there first", m.o.dir, url)
 	}
@@ -127,6 +139,15 @@ func (m *mounted) openStore(ctx context.Context) (err error) {
 		OnBroken: m.broken,
 	})
 	return nil
+}
+
+// againTimeout bounds how long a store is waited for that this directory has been
+// shipped to before.
+const againTimeout = 3 * time.Second
+
+func isDir(name string) bool {
+	st, err := os.Stat(name)
+	return err == nil && st.IsDir()
 }
 
 // openLive mounts the application's directory.

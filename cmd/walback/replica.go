@@ -48,16 +48,23 @@ const probeTimeout = 20 * time.Second
 // proves that it answers. Once something is mounted, a store that does not is
 // asked again for ever; before that, it is better said at once.
 func openRoot(ctx context.Context, u generations.URL, write bool) (generations.Store, error) {
+	return openRootWithin(ctx, probeTimeout, u, write)
+}
+
+// openRootWithin is openRoot with another timeout.
+func openRootWithin(ctx context.Context, timeout time.Duration, u generations.URL, write bool) (generations.Store, error) {
 	store, err := openStore(ctx, u, write)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, probeTimeout, fmt.Errorf("%s does not answer within %s", u, probeTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%s does not answer within %s", u, timeout))
 	defer cancel()
 	one, err := isClient(ctx, store)
 	switch {
 	case err != nil && ctx.Err() != nil:
-		err = context.Cause(ctx)
+		err = &unansweredError{context.Cause(ctx)}
+	case err != nil && !errors.Is(err, generations.ErrDenied) && !errors.Is(err, generations.ErrNoBucket):
+		err = &unansweredError{err}
 	case err == nil && one:
 		root, client, _ := splitClient(u)
 		err = fmt.Errorf("%s is one client, %s: give the root above it, %s", u, client, root)
@@ -67,6 +74,11 @@ func openRoot(ctx context.Context, u generations.URL, write bool) (generations.S
 	}
 	return store, nil
 }
+
+// unansweredError is of a store that may answer later.
+type unansweredError struct{ error }
+
+func (e *unansweredError) Unwrap() error { return e.error }
 
 // splitClient takes the last element off u: what is in front of it is the root
 // as far as that one client is concerned. A client such as eu/app.db of the root

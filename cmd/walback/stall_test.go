@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -100,7 +101,7 @@ func TestKilledWhileStoreStalls(t *testing.T) {
 	for range rounds {
 		s.begin(random.IntN(2) == 0)
 		app.killSometime(w, random)
-		s.end() // a mount that finds no store does not begin
+		s.end() // a mount would wait for the store a while
 		w.mount()
 		app.until(opened)
 		lookBack(w, app, random)
@@ -110,4 +111,36 @@ func TestKilledWhileStoreStalls(t *testing.T) {
 	resumed, begun := w.lineages()
 	t.Logf("%d kills, %d commits; a generation was continued %d times, and begun %d times", rounds, len(app.moments), resumed, begun)
 	wholePast(w, app)
+}
+
+// TestMountedAgainWithoutStore: a directory that was mounted before is captured
+// again though the store does not answer, so that nothing is committed to the
+// plain files behind the capture's back.
+func TestMountedAgainWithoutStore(t *testing.T) {
+	store, s := stalling(t)
+	w := newWorld(t, store)
+	insert := func() {
+		t.Helper()
+		db := openAt(t, filepath.Join(w.dir, "app.db"))
+		execute(t, db, "PRAGMA journal_mode=WAL; CREATE TABLE IF NOT EXISTS t(a); INSERT INTO t VALUES (1)")
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.mount()
+	insert()
+	w.unmount()
+	before := w.log("app.db")
+	s.begin(false)
+	w.mount()
+	insert()
+	s.end()
+	w.unmount()
+	after := w.log("app.db")
+	if len(after) <= len(before) || after[0] != before[0] {
+		t.Errorf("%d transactions, %d before", len(after), len(before))
+	}
+	if resumed, begun := w.lineages(); resumed != 1 || begun != 1 {
+		t.Errorf("a generation was continued %d times and begun %d times, want 1 and 1", resumed, begun)
+	}
 }
