@@ -23,10 +23,7 @@ func (d *database) takeIn() {
 	if d.set.isClosed() {
 		return
 	}
-	if hot, err := d.journalHot(); err != nil {
-		d.fail(err)
-		return
-	} else if hot {
+	if d.halfWritten() {
 		return
 	}
 	f, header, err := d.openFile()
@@ -60,8 +57,26 @@ func (d *database) takeIn() {
 	d.beginFrom(f, header)
 }
 
-// begin starts a new generation. The caller holds d.mu.
+// halfWritten reports whether a journal tells that a transaction is under way
+// or has to be rolled back. The database is left idle then. The caller holds d.mu.
+func (d *database) halfWritten() bool {
+	hot, err := d.journalHot()
+	if err != nil {
+		d.fail(err)
+		return true
+	}
+	if hot {
+		d.dropImage()
+		d.phase = idle
+	}
+	return hot
+}
+
+// begin starts a new generation, as takeIn does. The caller holds d.mu.
 func (d *database) begin() {
+	if d.halfWritten() {
+		return
+	}
 	f, header, err := d.openFile()
 	if errors.Is(err, errNotDatabase) {
 		d.phase = idle

@@ -61,6 +61,7 @@ type database struct {
 	touched   map[wal.Pgno]struct{} // pages written without a log since the last commit
 	rescan    bool                  // any page may have been written without a log
 	quieting  bool                  // a quiet point is awaited
+	touchedAt time.Time             // when the main file was last written to without a log
 	// copied has what checkpoints put into the file since the log began.
 	copied  map[wal.Pgno]wal.Checksum
 	err     error // why the phase is broken

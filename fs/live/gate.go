@@ -154,13 +154,20 @@ func (d *database) logChanged() {
 // checkpointed notes what a checkpoint wrote to the main file. The caller holds
 // d.mu.
 func (d *database) checkpointed(off int64, b []byte) {
-	if d.phase != following || off%int64(d.pageSize) != 0 || len(b) != d.pageSize {
-		return // not a page: the kernel split the write
+	if d.phase != following {
+		return
+	}
+	p := wal.Pgno(off/int64(d.pageSize)) + 1
+	if off%int64(d.pageSize) != 0 || len(b) != d.pageSize {
+		// The kernel split the write: what was known of these pages is no more true.
+		for last := wal.Pgno((off+int64(len(b))-1)/int64(d.pageSize)) + 1; p <= last; p++ {
+			delete(d.copied, p)
+		}
+		return
 	}
 	if d.copied == nil {
 		d.copied = make(map[wal.Pgno]wal.Checksum)
 	}
-	p := wal.Pgno(off/int64(d.pageSize)) + 1
 	d.copied[p] = wal.PageSum(p, b)
 }
 

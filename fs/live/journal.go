@@ -81,6 +81,10 @@ func (d *database) touch(off int64, b []byte) {
 // resized notes that the size of the main file changed, or its content in a way
 // that nobody told. The caller holds d.mu.
 func (d *database) resized(op gateOp) {
+	if d.phase == idle {
+		d.quietSoon() // it may become a database
+		return
+	}
 	if !d.tracked() || d.tracker.Position().Frames > 0 {
 		return
 	}
@@ -234,6 +238,7 @@ func (d *database) changed(f *os.File, size wal.Pgno) ([]wal.Frame, error) {
 // quietSoon makes sure that what is written without a journal is taken. The
 // caller holds d.mu.
 func (d *database) quietSoon() {
+	d.touchedAt = time.Now()
 	if d.quieting {
 		return
 	}
@@ -265,7 +270,10 @@ func (d *database) quiet(delay time.Duration) {
 	if !d.unsettled() {
 		return
 	}
-	busy, err := d.journalHot()
+	busy := time.Since(d.touchedAt) < quietDelay
+	if !busy {
+		busy, err = d.journalHot()
+	}
 	if err == nil && !busy {
 		busy, err = writeLocked(fd)
 	}
