@@ -2,6 +2,7 @@ package live
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -124,5 +125,38 @@ func TestHotJournalIsNoCommit(t *testing.T) {
 				t.Errorf("%d generations, want 1", n)
 			}
 		})
+	}
+}
+
+// TestNoImageOfHalfATransaction has capture begin again while a transaction has
+// written a part of itself to the file.
+func TestNoImageOfHalfATransaction(t *testing.T) {
+	w := newWorld(t, inGate)
+	w.mount()
+	c := w.open("db.sqlite", "_cache_size=5")
+	fill(c, "t", 100)
+	r := w.sink("db.sqlite")
+	r.fail(errors.New("the disk is full"))
+	c.exec("INSERT INTO t (b) VALUES ('breaks the capture')")
+	want := readFile(t, w.path("db.sqlite"))
+	before := r.count()
+	c.exec("BEGIN")
+	c.exec("UPDATE t SET b = randomblob(3000)") // spills
+	r.fail(nil)
+	w.await("capture has tried to begin again", func() bool {
+		for _, st := range w.set.status() {
+			if st.Phase == "broken" {
+				return false
+			}
+		}
+		return true
+	})
+	if n := r.count() - before; n != 0 {
+		t.Errorf("%d states captured in the middle of a transaction", n)
+	}
+	c.exec("ROLLBACK")
+	w.await("capture begins after the rollback", func() bool { return r.count() > before })
+	if !r.holds(want) {
+		t.Error("what was captured is not what was committed")
 	}
 }
