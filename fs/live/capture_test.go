@@ -52,9 +52,15 @@ func (w *world) sink(path string) *recorder {
 
 func (w *world) mount() {
 	w.t.Helper()
+	w.mountAt(time.Now)
+}
+
+// mountAt is mount with another clock.
+func (w *world) mountAt(now func() time.Time) {
+	w.t.Helper()
 	logger := slog.New(slog.NewTextHandler(w.t.Output(), nil))
 	f, err := mount(w.dir, Options{Logger: logger, InProcess: true}, func(root string) (watcher, error) {
-		w.set = newSet(root, func(path string) (Sink, error) { return w.sink(path), nil }, time.Now, logger)
+		w.set = newSet(root, func(path string) (Sink, error) { return w.sink(path), nil }, now, logger)
 		w.set.inGate = w.inGate
 		return w.set, w.set.takeInAll("")
 	})

@@ -68,7 +68,7 @@ func Mount(dir string, o Options) (*FS, error) {
 	}
 	var s *set
 	f, err := mount(dir, o, func(root string) (watcher, error) {
-		s = newSet(root, o.Open, o.Now, o.Logger)
+		s = newSet(root, o.Open, newClock(o.Now, sinceBoot, o.Logger).now, o.Logger)
 		return s, s.takeInAll("")
 	})
 	if err != nil {
