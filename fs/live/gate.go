@@ -2,47 +2,6 @@ package live
 
 import "github.com/walback/walback/wal"
 
-// fileWatch watches a handle of a main database file, or of any file that may
-// become one.
-type fileWatch struct {
-	d       *database
-	written bool // through this handle; d.mu guards it
-}
-
-// logWatch watches a handle of a log.
-type logWatch struct{ d *database }
-
-// Gate implements watch. The lock is held until Done, so that nobody looks
-// while the file changes.
-func (w *fileWatch) Gate(gateOp) {
-	w.d.mu.Lock()
-	w.written = true
-	w.d.gateFile()
-}
-
-// Done implements watch.
-func (w *fileWatch) Done(op gateOp) {
-	defer w.d.mu.Unlock()
-	if op != opWrite {
-		w.d.resized(op)
-	}
-}
-
-// Written implements watch. It comes between Gate and Done, so the lock is held.
-func (w *fileWatch) Written(off int64, p []byte) { w.d.touch(off, p) }
-
-// Released implements watch. A database that was copied into the mount is
-// followed from here on, though no connection was opened yet.
-func (w *fileWatch) Released() {
-	w.d.mu.Lock()
-	written := w.written
-	w.d.mu.Unlock()
-	if written {
-		w.d.set.consider(w.d.path)
-	}
-	w.d.set.released(w.d)
-}
-
 // gateFile comes before a change of the main file. Only what is saved may be put
 // there, by a checkpoint or without a log, because a restart compares the file
 // with what was saved last. The caller holds d.mu.
@@ -56,35 +15,15 @@ func (d *database) gateFile() {
 	d.save()
 }
 
-// Gate implements watch. The lock is held until Done.
-func (w *logWatch) Gate(op gateOp) {
-	d := w.d
-	d.mu.Lock()
+// gateLog comes before an operation that may take frames from the log. The
+// caller holds d.mu.
+func (d *database) gateLog(op gateOp) {
 	if d.phase == idle && op == opLogRestart {
 		d.takeIn()
 		return
 	}
 	d.look()
 	d.save()
-}
-
-// Done implements watch.
-func (w *logWatch) Done(op gateOp) {
-	defer w.d.mu.Unlock()
-	w.d.logChanged()
-}
-
-// Written implements watch. A write that begins within the header comes
-// between Gate and Done, so the lock is held already.
-func (w *logWatch) Written(off int64, p []byte) {
-	d := w.d
-	if off < wal.HeaderSize {
-		d.hint.Wrote(off, p)
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.logWritten(off, p)
 }
 
 // logWritten looks if the write may have completed a commit. The caller holds
@@ -124,9 +63,6 @@ func (d *database) overwritten() bool {
 	d.begin()
 	return true
 }
-
-// Released implements watch.
-func (w *logWatch) Released() { w.d.set.released(w.d) }
 
 // logChanged finds out what an operation on the open log has left of it. The
 // caller holds d.mu.

@@ -33,24 +33,6 @@ const journalSuffix = "-journal"
 // made to take what was written.
 const quietDelay = 20 * time.Millisecond
 
-// journalWatch watches a handle of a rollback journal.
-type journalWatch struct{ d *database }
-
-// Gate implements watch. The lock is held until Done.
-func (w *journalWatch) Gate(gateOp) { w.d.mu.Lock() }
-
-// Done implements watch.
-func (w *journalWatch) Done(gateOp) {
-	defer w.d.mu.Unlock()
-	w.d.journalChanged()
-}
-
-// Written implements watch. What is in the journal does not matter.
-func (w *journalWatch) Written(int64, []byte) {}
-
-// Released implements watch.
-func (w *journalWatch) Released() { w.d.set.released(w.d) }
-
 // touch notes that the application wrote b to the main file at off. The caller
 // holds d.mu.
 func (d *database) touch(off int64, b []byte) {
