@@ -2,7 +2,9 @@ package wal
 
 import (
 	"fmt"
+	"iter"
 	"math/bits"
+	"slices"
 )
 
 // PageSums keeps the PageSum of every page of a database and their XOR, the
@@ -134,6 +136,31 @@ func (s *PageSums) Apply(c Commit) {
 	s.Resize(c.Size, c.PageSize)
 	for _, f := range c.Frames {
 		s.Set(f.Pgno, f.Sum)
+	}
+}
+
+// Clone returns a copy that lives on by itself.
+func (s *PageSums) Clone() *PageSums {
+	c := *s
+	c.blocks = slices.Clone(s.blocks)
+	for i, b := range c.blocks {
+		if b != nil {
+			b := *b
+			c.blocks[i] = &b
+		}
+	}
+	return &c
+}
+
+// Differ yields the pages, ascending, that are other ones in s than in t, or
+// that t does not have. Pages that only t has are not among them.
+func (s *PageSums) Differ(t *PageSums) iter.Seq[Pgno] {
+	return func(yield func(Pgno) bool) {
+		for p := Pgno(1); p != 0 && p <= s.size; p++ {
+			if (p > t.size || s.At(p) != t.At(p)) && !yield(p) {
+				return
+			}
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/minio/crc64nvme"
@@ -114,5 +115,29 @@ func BenchmarkPageSumsApply(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		s.Apply(c)
+	}
+}
+
+// A clone lives by itself, and Differ tells what makes one another.
+func TestPageSumsDiffer(t *testing.T) {
+	s := NewPageSums(512)
+	for p := Pgno(1); p <= 600; p++ {
+		s.Set(p, Checksum(p)*7)
+	}
+	c := s.Clone()
+	if got := slices.Collect(s.Differ(c)); got != nil || c.Total() != s.Total() || c.Size() != s.Size() {
+		t.Fatalf("a clone differs in %v", got)
+	}
+	s.Set(3, 1)
+	s.Set(599, 2)
+	s.Resize(602, 512)
+	if got, want := slices.Collect(s.Differ(c)), []Pgno{3, 599, 601, 602}; !slices.Equal(got, want) {
+		t.Errorf("pages %v differ, want %v", got, want)
+	}
+	if got, want := slices.Collect(c.Differ(s)), []Pgno{3, 599}; !slices.Equal(got, want) {
+		t.Errorf("the other way round, pages %v differ, want %v", got, want)
+	}
+	if c.At(3) != 21 {
+		t.Errorf("page 3 of the clone changed to %v", c.At(3))
 	}
 }
