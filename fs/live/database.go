@@ -262,6 +262,12 @@ func (d *database) close() error {
 		d.look()
 		d.save()
 	}
+	return d.letGo()
+}
+
+// letGo lets go of the files as they are. The caller holds d.mu, and has looked
+// and saved.
+func (d *database) letGo() error {
 	var err error
 	if d.phase == reading {
 		err = errUnread
