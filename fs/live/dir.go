@@ -26,6 +26,9 @@ type dirHandle struct {
 }
 
 func (n *node) OpendirHandle(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
+	if err := n.tree.admit(rolePlain); err != nil {
+		return nil, 0, fs.Errno(err)
+	}
 	fd, _, err := n.open(unix.O_RDONLY | unix.O_DIRECTORY)
 	if err != nil {
 		return nil, 0, fs.Errno(err)

@@ -62,6 +62,9 @@ var (
 
 func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
 	p, _ := n.path()
+	if err := n.tree.admit(roleOf(p)); err != nil {
+		return nil, 0, fs.Errno(err)
+	}
 	fd, st, err := n.openTruncating(p, flags)
 	if err != nil {
 		return nil, 0, fs.Errno(err)

@@ -31,6 +31,9 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 	if n.hides(name) {
 		return nil, nil, 0, syscall.EPERM
 	}
+	if err := n.tree.admit(roleOf(name)); err != nil {
+		return nil, nil, 0, fs.Errno(err)
+	}
 	fd := -1
 	var st unix.Statx_t
 	err := n.in(func(dir int) (err error) {
@@ -58,6 +61,9 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 // Tmpfile is open(2) with O_TMPFILE: a file without a name, so nobody's
 // database unless it is linked.
 func (n *node) Tmpfile(ctx context.Context, flags, mode uint32, out *fuse.EntryOut) (*gofs.Inode, gofs.FileHandle, uint32, syscall.Errno) {
+	if err := n.tree.admit(rolePlain); err != nil {
+		return nil, nil, 0, fs.Errno(err)
+	}
 	fd := -1
 	var st unix.Statx_t
 	err := n.in(func(dir int) (err error) {

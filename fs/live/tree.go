@@ -30,6 +30,7 @@ type tree struct {
 	asRoot  bool   // files can be given to the users who create them
 	watcher watcher
 	control *controls
+	crowd   crowd
 
 	mu   sync.Mutex
 	kept map[*keptFile]struct{} // guarded by mu; those not closed yet
