@@ -38,7 +38,8 @@ func TestRestartContinues(t *testing.T) {
 	m, dir, d := stopped(t, 3)
 	r := newRig(t, m, dir, time.Microsecond)
 	w := r.open()
-	mark, ok := w.Resume()
+	past, ok := w.Resume()
+	mark := past.Mark
 	if want := (wal.Position{Salt1: 1, Salt2: 2, Frames: uint32(len(d.log.b) / 512), PageSize: 512}); !ok || mark.Txn != d.last || mark.Log != want || mark.PageSize != 512 {
 		t.Fatalf("resumes at %+v, %v", mark, ok)
 	}
@@ -99,7 +100,7 @@ func TestStoreChangedWhileAway(t *testing.T) {
 			c.change(m, d)
 			r := newRig(t, m, dir, time.Microsecond)
 			w := r.open()
-			if _, ok := w.Resume(); !ok {
+			if past, ok := w.Resume(); !ok || past.Ended {
 				t.Fatal("does not resume")
 			}
 			w.Append(d.commit())
@@ -107,7 +108,7 @@ func TestStoreChangedWhileAway(t *testing.T) {
 			if !errors.Is(err, generations.ErrBroken) || !errors.Is(w.Err(), generations.ErrBroken) || !errors.Is(w.Save(), generations.ErrBroken) {
 				t.Fatalf("told %v, writer %v", err, w.Err())
 			}
-			if _, ok := w.Resume(); ok {
+			if past, ok := w.Resume(); !ok || !past.Ended || past.States != nil {
 				t.Fatal("resumes a broken generation")
 			}
 			w.Append(d.commit()) // goes nowhere
@@ -222,7 +223,7 @@ func TestOneWriterPerClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := again.Resume(); ok {
+	if past, ok := again.Resume(); !ok || !past.Ended {
 		t.Fatal("another file resumes the generation")
 	}
 	for _, bad := range []string{"", "a//b", "../a", "a/", "a/generations/0123456789abcdef"} {

@@ -111,8 +111,9 @@ func (c crash) recover(t *testing.T, before *database) {
 	r := newRig(t, c.store, c.dir, time.Microsecond)
 	w := r.open()
 	last := c.history[len(c.history)-1]
-	mark, ok := w.Resume()
-	if !ok || mark.Txn.ID != last.ID || mark.Txn.Time != last.Time {
+	past, ok := w.Resume()
+	mark := past.Mark
+	if !ok || past.Ended || mark.Txn.ID != last.ID || mark.Txn.Time != last.Time {
 		t.Fatalf("resumes at %+v, %v; want %+v", mark.Txn, ok, last.TxnInfo)
 	}
 	r.flush()
@@ -156,8 +157,8 @@ func TestKilledBegin(t *testing.T) {
 	overlayState(t, kept, later) // the image is there, the state file is not
 
 	r = newRig(t, newMemory(), later, time.Microsecond)
-	if mark, ok := r.open().Resume(); !ok || mark.Txn != d.last {
-		t.Fatalf("resumes at %+v, %v", mark, ok)
+	if past, ok := r.open().Resume(); !ok || past.Ended || past.Mark.Txn != d.last {
+		t.Fatalf("resumes at %+v, %v", past, ok)
 	}
 	for o, err := range objects(r.spool) {
 		if err != nil || o.Generation != r.shipper.Status()[0].Generation {
@@ -231,12 +232,12 @@ func powerLoss(t *testing.T, n int, spoil func(string) error) {
 	m.hook(nil, nil)
 	r = newRig(t, m, dir, time.Microsecond)
 	w = r.open()
-	mark, ok := w.Resume()
+	past, ok := w.Resume()
 	if err := r.shipper.Flush(t.Context()); err != nil && !errors.Is(w.Err(), generations.ErrBroken) {
 		t.Fatal(err)
 	}
 	if ok && w.Err() == nil {
-		wantHistory(t, m, nil, d.history[:mark.Txn.ID])
+		wantHistory(t, m, nil, d.history[:past.Mark.Txn.ID])
 	}
 	// Whatever was lost, a new generation can begin and history is good.
 	after := d.fork(11)

@@ -115,6 +115,19 @@ func (t *times) write(g ID, txn wal.TxnInfo) error {
 	return nil
 }
 
+// retract takes back the record noted last.
+func (t *times) retract() error {
+	if t.off || t.file == nil || t.end < timeRecordSize {
+		return nil
+	}
+	t.end -= timeRecordSize
+	if err := t.file.Truncate(t.end); err != nil {
+		t.off = true // what is noted behind it would not be believed
+		return fmt.Errorf("spool: %w", err)
+	}
+	return nil
+}
+
 // saved empties the file: everything that was noted is saved. What has to be
 // appended again is not.
 func (t *times) saved() error {

@@ -54,9 +54,9 @@ func TestTimesOutliveProcess(t *testing.T) {
 		r := newRig(t, m, dir, time.Hour)
 		w := r.open()
 		r.stop()
-		mark, ok := w.Resume()
-		if !ok || mark.Txn.ID != txns[0].ID-1 {
-			t.Fatalf("resumes at %+v, %v", mark, ok)
+		past, ok := w.Resume()
+		if mark := past.Mark; !ok || mark.Txn.ID != txns[0].ID-1 {
+			t.Fatalf("resumes at %+v, %v", past.Mark, ok)
 		}
 		for i := range txns[:2+kill] { // it is killed again before it has got to the end
 			again := later(txns[i], txns[4].Time+wal.Time(1000*kill+i))

@@ -13,8 +13,8 @@ import (
 )
 
 // Writer takes what is captured of one database. It is what a live mount calls
-// a sink: its methods Resume, Begin, Append, Save and Close are called one at a
-// time, wait for local disk at most, and fail without harm to what has been
+// a sink: its methods Resume, Begin, Fork, Append, TakeBack, Save and Close are
+// called one at a time, wait for local disk at most, and fail without harm to what has been
 // saved. A Writer whose generation has ended says so (Err, and every Save)
 // until Begin starts another.
 type Writer struct {
@@ -73,16 +73,19 @@ func (w *Writer) Err() error {
 	return nil
 }
 
-// Resume returns where capture stood after the last transaction that is kept,
-// and false when there is no generation to go on with.
-func (w *Writer) Resume() (wal.Mark, bool) {
+// Resume saves what has been appended and returns what is kept of the newest
+// transactions; false when there is nothing at all.
+func (w *Writer) Resume() (wal.Past, bool) {
+	w.saving.Lock()
+	defer w.saving.Unlock()
+	w.save() // Ended tells when that failed
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	g := w.current()
-	if g == nil || !g.usable() || g.File != w.file || len(w.queue) > 0 {
-		return wal.Mark{}, false
+	if g == nil {
+		return wal.Past{}, false
 	}
-	return g.mark, true
+	return wal.Past{Mark: g.mark, Ended: !g.usable() || g.File != w.file}, true
 }
 
 // Append adds a committed transaction. It returns at once; the pages are read

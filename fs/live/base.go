@@ -38,9 +38,10 @@ func (d *database) takeIn() {
 		d.fail(err)
 		return
 	}
-	mark, known := d.sink.Resume()
-	if known {
-		d.last.Time = max(d.last.Time, mark.Txn.Time)
+	past, known := d.sink.Resume()
+	mark := past.Mark
+	d.last.Time = max(d.last.Time, mark.Txn.Time)
+	if known && !past.Ended {
 		ok, err := d.resume(f, header, mark)
 		if err != nil {
 			d.fail(err)

@@ -18,7 +18,7 @@ type endless struct {
 	begun chan struct{}
 }
 
-func (s endless) Resume() (wal.Mark, bool) { return wal.Mark{}, false }
+func (s endless) Resume() (wal.Past, bool) { return wal.Past{}, false }
 
 func (s endless) Begin(b wal.Base) error {
 	close(s.begun)

@@ -35,13 +35,13 @@ type state struct {
 
 func (r *recorder) current() *recorded { return r.generations[len(r.generations)-1] }
 
-func (r *recorder) Resume() (wal.Mark, bool) {
+func (r *recorder) Resume() (wal.Past, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.generations) == 0 || r.err != nil {
-		return wal.Mark{}, false
+	if len(r.generations) == 0 {
+		return wal.Past{}, false
 	}
-	return r.current().mark, true
+	return wal.Past{Mark: r.current().mark, Ended: r.err != nil}, true
 }
 
 func (r *recorder) Begin(base wal.Base) error {

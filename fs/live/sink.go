@@ -7,9 +7,9 @@ import "github.com/walback/walback/wal"
 // and an error never reaches the application: it ends the capture of the
 // generation, and a new one is begun.
 type Sink interface {
-	// Resume returns where capture stood after the last transaction that is
-	// kept, and false when there is no generation to go on with.
-	Resume() (wal.Mark, bool)
+	// Resume returns what is kept of the newest transactions, and false when
+	// there is nothing at all.
+	Resume() (wal.Past, bool)
 
 	// Begin starts a new generation from an image of the database and returns
 	// when it is kept on local disk. It may take as long as reading the
