@@ -3,6 +3,7 @@ package wal
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"maps"
 	"slices"
 	"testing"
@@ -48,35 +49,14 @@ func readLog(log []byte) []Commit {
 	return commits
 }
 
-// smallLog returns a database and a real log short enough to be mutated a million
-// times: transactions, padding, and a spill that was rolled back.
-func smallLog(t tester, dir string) (file, log []byte) {
-	t.Helper()
-	d := newDatabase(t, dir, settings{pageSize: 512, dsn: "psow=0", connect: []string{"PRAGMA cache_size=2", "PRAGMA synchronous=FULL"}})
-	defer d.close()
-	file = d.file()
-	d.exec("PRAGMA synchronous=OFF; INSERT INTO t(v) VALUES(randomblob(1200)); UPDATE t SET v='x'")
-	d.exec("BEGIN; INSERT INTO t(v) VALUES(randomblob(2000)); ROLLBACK")
-	return file, d.log()
-}
-
 // FuzzTracker looks at arbitrary logs. Since none would have a valid checksum,
 // most are given one first. A look at a part of the log and then at all of it
-// must find what one look finds.
+// must find what one look finds, and one that begins anywhere else nothing that
+// is not there.
 func FuzzTracker(f *testing.F) {
-	_, log := smallLog(f, f.TempDir())
-	f.Add(log, false, uint(len(log)/2))
-	f.Add(otherOrder(f, log), true, uint(len(log)/3))
 	f.Fuzz(func(t *testing.T, log []byte, valid bool, cut uint) {
 		if valid && len(log) >= HeaderSize {
-			h := Header{
-				PageSize:   MinPageSize << (log[11] % 8),
-				Checkpoint: binary.BigEndian.Uint32(log[12:]),
-				Salt1:      binary.BigEndian.Uint32(log[16:]),
-				Salt2:      binary.BigEndian.Uint32(log[20:]),
-				BigEndian:  log[3]&1 != 0,
-			}
-			log = seal(h, log)
+			log = seal(headerOf(log), log)
 		}
 		want := readLog(log)
 		tr := NewTracker(Position{})
@@ -89,69 +69,122 @@ func FuzzTracker(f *testing.F) {
 		for i := range want {
 			sameCommits(t, commits(t, NewTracker(want[i].End), log), want[i+1:])
 		}
+		fuzzPosition(t, log, want, cut)
 	})
 }
 
-// FuzzParseHeader: what parses encodes to the same bytes again.
-func FuzzParseHeader(f *testing.F) {
-	_, log := smallLog(f, f.TempDir())
-	f.Add(log[:HeaderSize])
-	f.Add(otherOrder(f, log)[:HeaderSize+10])
+// fuzzPosition looks at a log from a position that may not be in it.
+func fuzzPosition(t *testing.T, log []byte, want []Commit, at uint) {
+	h, err := ParseHeader(log)
+	if err != nil {
+		return
+	}
+	pos := h.start()
+	pos.Frames = uint32(at)
+	if n := uint(len(log)/pos.stride() + 1); at/8%2 == 0 {
+		pos.Frames = uint32(at % n)
+	}
+	pos.Salt1 -= uint32(at % 3) // this epoch, the one before, an older one
+	if end := int(pos.Offset()); end > HeaderSize && end <= len(log) && at/4%2 == 0 {
+		pos.Sum = DecodeFrameHeader(log[end-pos.stride():]).Sum
+	}
+	var got []Commit
+	err = NewTracker(pos).Look(bytes.NewReader(log), func(c Commit) error { got = append(got, c); return nil })
+	if err != nil && (!errors.Is(err, ErrMissed) || len(got) > 0) {
+		t.Fatalf("%d commits and %v", len(got), err)
+	}
+	if held, err := NewTracker(pos).Check(bytes.NewReader(log)); err != nil {
+		t.Fatal(err)
+	} else if held {
+		want = slices.DeleteFunc(slices.Clone(want), func(c Commit) bool { return c.End.Frames <= pos.Frames })
+		if len(want) > 0 && (len(got) == 0 || got[len(got)-1].End != want[len(want)-1].End) {
+			t.Fatalf("from %+v, which the log has: %d commits, want %d", pos, len(got), len(want))
+		}
+	}
+}
+
+// FuzzHeaders parses arbitrary bytes as every header there is. What parses
+// encodes to the same bytes again, or at least has fields SQLite would accept.
+func FuzzHeaders(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
-		h, err := ParseHeader(b)
-		if err == nil && !bytes.Equal(h.Append(nil), b[:HeaderSize]) {
-			t.Errorf("%x encodes to %x", b[:HeaderSize], h.Append(nil))
-		}
-		if err == nil && !ValidPageSize(h.PageSize) {
-			t.Errorf("page size %d", h.PageSize)
-		}
+		fuzzLogHeader(t, b)
+		fuzzJournalHeader(t, b)
+		fuzzDatabaseHeader(t, b)
 		if len(b) < FrameHeaderSize {
 			return
 		}
 		if fh := DecodeFrameHeader(b); !bytes.Equal(fh.Append(nil), b[:FrameHeaderSize]) {
 			t.Errorf("frame header %x encodes to %x", b[:FrameHeaderSize], fh.Append(nil))
 		}
-		if len(b) < HeaderSize { // a header with these fields and a checksum is one
-			return
-		}
-		h = Header{
-			PageSize:   MinPageSize << (b[11] % 8),
-			Checkpoint: binary.BigEndian.Uint32(b[12:]),
-			Salt1:      binary.BigEndian.Uint32(b[16:]),
-			Salt2:      binary.BigEndian.Uint32(b[20:]),
-			BigEndian:  b[3]&1 != 0,
-		}
-		h.Sum = chain(h.BigEndian, [2]uint32{}, h.Append(nil)[:HeaderSize-8])
-		if got, err := ParseHeader(h.Append(nil)); err != nil || got != h {
-			t.Errorf("%+v comes back as %+v, %v", h, got, err)
-		}
 	})
 }
 
-func FuzzParseDatabaseHeader(f *testing.F) {
-	file, _ := smallLog(f, f.TempDir())
-	f.Add(file[:DatabaseHeaderSize])
-	f.Fuzz(func(t *testing.T, b []byte) {
-		h, err := ParseDatabaseHeader(b)
-		if err != nil {
-			if h != (DatabaseHeader{}) {
-				t.Errorf("%+v beside an error", h)
-			}
-			return
+func fuzzLogHeader(t *testing.T, b []byte) {
+	h, err := ParseHeader(b)
+	if (err == ErrNoLog) != (len(b) < HeaderSize) {
+		t.Errorf("%d bytes: %v", len(b), err)
+	}
+	if err == nil && !bytes.Equal(h.Append(nil), b[:HeaderSize]) {
+		t.Errorf("log header %x encodes to %x", b[:HeaderSize], h.Append(nil))
+	}
+	if err == nil && !ValidPageSize(h.PageSize) {
+		t.Errorf("page size %d", h.PageSize)
+	}
+	if len(b) < HeaderSize {
+		return
+	}
+	h = headerOf(b) // with a checksum it is one
+	h.Sum = chain(h.BigEndian, [2]uint32{}, h.Append(nil)[:HeaderSize-8])
+	if got, err := ParseHeader(h.Append(nil)); err != nil || got != h {
+		t.Errorf("%+v comes back as %+v, %v", h, got, err)
+	}
+}
+
+// headerOf returns a header with the fields that b has, the page size one of
+// SQLite's, and no checksum.
+func headerOf(b []byte) Header {
+	return Header{
+		PageSize:   MinPageSize << (b[11] % 8),
+		Checkpoint: binary.BigEndian.Uint32(b[12:]),
+		Salt1:      binary.BigEndian.Uint32(b[16:]),
+		Salt2:      binary.BigEndian.Uint32(b[20:]),
+		BigEndian:  b[3]&1 != 0,
+	}
+}
+
+func fuzzJournalHeader(t *testing.T, b []byte) {
+	h, err := ParseJournalHeader(b)
+	if err != nil {
+		if h != (JournalHeader{}) {
+			t.Errorf("%+v beside an error", h)
 		}
-		if !ValidPageSize(h.PageSize) || h.PageSize-h.Reserved < minUsableSize || !bytes.HasPrefix(b, []byte("SQLite format 3\x00")) {
-			t.Errorf("%x parses as %+v", b[:DatabaseHeaderSize], h)
+		return
+	}
+	if !bytes.Equal(h.Append(nil), b[:JournalHeaderSize]) {
+		t.Errorf("journal header %x encodes to %x", b[:JournalHeaderSize], h.Append(nil))
+	}
+	if h.PageSize != 0 && !ValidPageSize(h.PageSize) || h.SectorSize < minSectorSize {
+		t.Errorf("%x parses as %+v", b[:JournalHeaderSize], h)
+	}
+}
+
+func fuzzDatabaseHeader(t *testing.T, b []byte) {
+	h, err := ParseDatabaseHeader(b)
+	if err != nil {
+		if h != (DatabaseHeader{}) {
+			t.Errorf("%+v beside an error", h)
 		}
-	})
+		return
+	}
+	if !ValidPageSize(h.PageSize) || h.PageSize-h.Reserved < minUsableSize || !bytes.HasPrefix(b, []byte("SQLite format 3\x00")) {
+		t.Errorf("%x parses as %+v", b[:DatabaseHeaderSize], h)
+	}
 }
 
 // FuzzWriteHint writes a log in pieces of any size: a WriteHint, whether it knows
 // the page size or learns it, must speak up by the time the last byte of a
 // commit frame is there, and never of a log without one.
 func FuzzWriteHint(f *testing.F) {
-	_, log := smallLog(f, f.TempDir())
-	f.Add(log, []byte{24, 255}, false)
-	f.Add(log, []byte{32, 1, 7, 200, 13}, true)
 	f.Fuzz(func(t *testing.T, log []byte, pieces []byte, known bool) {
 		h, err := ParseHeader(log)
 		if err != nil || len(pieces) == 0 || pieces[0] < 12 {
