@@ -15,11 +15,12 @@ import (
 )
 
 // TestMain makes this test binary the walback that scripts run, and the
-// application of the tests that kill it.
+// applications of the tests that need some in processes of their own.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"walback":     func() { os.Exit(supervise(os.Args, os.Stdout, os.Stderr)) },
 		"application": runApplication,
+		"speaker":     runSpeaker,
 	})
 }
 
