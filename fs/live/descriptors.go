@@ -39,7 +39,7 @@ func (t *tree) admit(r role) error {
 		most = limit.Cur / 4 * 3
 	}
 	if uint64(next) < most {
-		if r == rolePlain {
+		if uint64(next) < limit.Cur/4 {
 			t.crowd.told.Store(false)
 		}
 		return nil

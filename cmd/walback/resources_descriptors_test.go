@@ -1,0 +1,105 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/walback/walback/generations"
+)
+
+// limitFiles sets how many descriptors the daemon may have.
+func (w *world) limitFiles(n uint64) {
+	w.t.Helper()
+	limit := unix.Rlimit{Cur: n, Max: n}
+	if err := unix.Prlimit(w.daemon.cmd.Process.Pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// files returns how many descriptors the daemon has.
+func (w *world) files() int {
+	w.t.Helper()
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", w.daemon.cmd.Process.Pid))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return len(open)
+}
+
+// TestManyDatabasesFewDescriptors opens database after database through a daemon
+// with few descriptors. That ends somewhere; what is open by then goes on, and
+// is captured and shipped.
+func TestManyDatabasesFewDescriptors(t *testing.T) {
+	w := newWorld(t, generations.URL{Scheme: "file", Dir: filepath.Join(t.TempDir(), "store")}, "-interval", "50ms")
+	w.mount()
+	const limit = 150
+	w.limitFiles(limit)
+	journalled, err := openLedger(w, "journalled.db", "PRAGMA journal_mode=DELETE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := []*ledger{journalled}
+	for {
+		l, err := openLedger(w, fmt.Sprintf("%d.db", len(all)))
+		if err != nil {
+			t.Logf("%d databases are open, with %d descriptors of %d, and the next: %v", len(all), w.files(), limit, err)
+			break
+		}
+		if all = append(all, l); len(all) > limit {
+			t.Fatalf("%d databases are open with %d descriptors", len(all), limit)
+		}
+	}
+	if len(all) < limit/12 {
+		t.Errorf("only %d databases could be opened with %d descriptors", len(all), limit)
+	}
+	for range 5 {
+		for _, l := range all {
+			l.must(t, 1)
+		}
+	}
+	s, err := w.status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range s.Databases {
+		if d.Error != "" || d.Capture == "broken" {
+			t.Errorf("%s is %s: %s", d.Path, d.Capture, d.Error)
+		}
+	}
+	if said := strings.Count(w.daemon.log(), "too many files are open"); said != 1 {
+		t.Errorf("the daemon says %d times that too many files are open", said)
+	}
+	if most := w.files(); most >= limit {
+		t.Errorf("%d descriptors of %d are open", most, limit)
+	}
+	// Others may be opened when some are closed.
+	for _, l := range all[len(all)-10:] {
+		l.close(t)
+	}
+	for i := range 5 {
+		l, err := openLedger(w, fmt.Sprintf("late%d.db", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.must(t, 3)
+		all = append(all, l)
+	}
+	for i, l := range all {
+		if i < len(all)-15 || i >= len(all)-5 {
+			l.close(t)
+		}
+	}
+	w.unmount()
+	if resumed, begun := w.lineages(); begun != len(all) || resumed != 0 {
+		t.Errorf("%d generations were begun, and %d continued, of %d databases", begun, resumed, len(all))
+	}
+	past := w.serveHistory()
+	for _, l := range all {
+		record{w, l.chronicle, w.log(l.client)}.checkLog().checkTimes(past)
+	}
+}

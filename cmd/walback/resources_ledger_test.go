@@ -1,0 +1,74 @@
+package main
+
+import (
+	"crypto/sha256"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+
+	"github.com/walback/walback/wal"
+)
+
+// ledger is an application with one connection to one database, which remembers
+// what it has committed and how long that took.
+type ledger struct {
+	*chronicle
+	conn    *sqlite3.SQLiteConn
+	longest time.Duration
+}
+
+// openLedger connects to the database at path, whose table it makes if need be.
+// Like an application it fails when something fails.
+func openLedger(w *world, path string, setup ...string) (*ledger, error) {
+	c, err := (&sqlite3.SQLiteDriver{}).Open("file:" + filepath.Join(w.dir, path))
+	if err != nil {
+		return nil, err
+	}
+	l := &ledger{chronicle: newChronicle(path), conn: c.(*sqlite3.SQLiteConn)}
+	for _, q := range append([]string{"PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL"}, setup...) {
+		if _, err := l.conn.Exec(q, nil); err != nil {
+			l.conn.Close() // the first error is the one to tell
+			return nil, err
+		}
+	}
+	if err := l.commit("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, v BLOB)"); err != nil {
+		l.conn.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// commit executes what commits, and takes note of it.
+func (l *ledger) commit(q string) error {
+	begun := time.Now()
+	if _, err := l.conn.Exec(q, nil); err != nil {
+		return err
+	}
+	ended := time.Now()
+	l.longest = max(l.longest, ended.Sub(begun))
+	content, err := l.conn.Serialize("main")
+	if err != nil {
+		return err
+	}
+	l.moments = append(l.moments, moment{wal.TimeOf(begun), wal.TimeOf(ended), sha256.Sum256(writable(content))})
+	return nil
+}
+
+// must commits n rows.
+func (l *ledger) must(t *testing.T, n int) {
+	t.Helper()
+	for range n {
+		if err := l.commit("INSERT INTO t(v) VALUES(randomblob(300))"); err != nil {
+			t.Fatalf("%s: %v", l.path, err)
+		}
+	}
+}
+
+func (l *ledger) close(t *testing.T) {
+	t.Helper()
+	if err := l.conn.Close(); err != nil {
+		t.Errorf("%s: %v", l.path, err)
+	}
+}
