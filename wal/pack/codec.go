@@ -15,6 +15,10 @@ const (
 	codecZstd = 1 // the rest is one zstd frame that states its content size
 )
 
+// maxRatio is the most bytes of content that one byte of a zstd frame can stand
+// for: four bytes repeat one byte 128 KiB times, and nothing says more with less.
+const maxRatio = 32 << 10
+
 // Zstandard coders keep nothing between calls but take hundreds of kilobytes
 // each. They are pooled for the whole process, and the garbage collector takes
 // back those not in use, so that thousands of idle packs cost nothing.
@@ -94,6 +98,9 @@ func decodeBlock(dst, block []byte, limit int) ([]byte, error) {
 		}
 		if h.FrameContentSize > uint64(limit) {
 			return nil, fmt.Errorf("block of %d bytes where %d are the most", h.FrameContentSize, limit)
+		}
+		if h.FrameContentSize > maxRatio*uint64(len(data)) {
+			return nil, fmt.Errorf("%d bytes that state %d as their content", len(data), h.FrameContentSize)
 		}
 		size := int(h.FrameContentSize)
 		dst = slices.Grow(dst[:0], size)
