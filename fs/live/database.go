@@ -1,6 +1,7 @@
 package live
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -62,11 +63,11 @@ type database struct {
 	rescan    bool                  // any page may have been written without a log
 	quieting  bool                  // a quiet point is awaited
 	touchedAt time.Time             // when the main file was last written to without a log
-	// copied has what checkpoints put into the file since the log began.
-	copied  map[wal.Pgno]wal.Checksum
-	err     error // why the phase is broken
-	retry   time.Time
-	backoff time.Duration
+	newest    *undo                 // of the last commit of the log, nil when there is none to undo
+	ending    []wal.Pgno            // pages of the log while it is being cut
+	err       error                 // why the phase is broken
+	retry     time.Time
+	backoff   time.Duration
 }
 
 func (d *database) file() string { return filepath.Join(d.set.root, filepath.FromSlash(d.path)) }
@@ -92,8 +93,8 @@ func (d *database) look() {
 		err = d.tracker.Look(d.log, d.commit)
 	}
 	if errors.Is(err, wal.ErrMissed) || errors.Is(err, errPageSize) {
-		d.logger().Warn("the log cannot be continued; a new generation begins", "reason", err)
-		d.begin()
+		d.logger().Warn("the log cannot be continued", "reason", err)
+		d.takeIn()
 		return
 	}
 	if err == nil && d.phase == following {
@@ -115,6 +116,7 @@ func (d *database) commit(c wal.Commit) error {
 		d.image.commit(c)
 		return nil
 	}
+	d.newest = d.undoOf(c)
 	d.sums.Apply(c)
 	d.append(&wal.Txn{
 		TxnInfo: wal.TxnInfo{Size: c.Size, Pages: wal.Pgno(len(c.Frames)), Checksum: d.sums.Total()},
@@ -166,23 +168,6 @@ func (d *database) openLog() error {
 	return nil
 }
 
-// logEnded forgets the log: it was restarted, cut short or removed after
-// everything in it had been captured and saved.
-func (d *database) logEnded() {
-	if d.tracker != nil {
-		d.tracker.Reset()
-	}
-	p := d.uncaptured()
-	d.copied = nil
-	if p != 0 {
-		d.logger().Warn("a checkpoint copied a page that the log did not show; a new generation begins", "page", p)
-		d.begin()
-	}
-	if d.image != nil {
-		d.image.dirty.backfilled()
-	}
-}
-
 // closeLog closes the backing log. Transactions that still lie in it must have
 // been saved.
 func (d *database) closeLog() {
@@ -204,10 +189,14 @@ const (
 // capture begins again, with a new generation, at a look after the backoff.
 func (d *database) fail(err error) {
 	d.dropImage()
+	level := slog.LevelError
+	if d.phase == broken && d.err.Error() == err.Error() {
+		level = slog.LevelDebug // it has been said
+	}
 	d.backoff = min(max(2*d.backoff, minBackoff), maxBackoff)
 	d.retry = time.Now().Add(d.backoff)
 	d.phase, d.err = broken, err
-	d.logger().Error("capture stopped; what is committed from here on is not recorded until a new generation begins",
+	d.logger().Log(context.Background(), level, "capture stopped; what is committed from here on is not recorded until a new generation begins",
 		"error", err, "retry", d.backoff)
 	time.AfterFunc(d.backoff, d.retryNow)
 }
@@ -225,7 +214,16 @@ func (d *database) again() {
 	if time.Now().Before(d.retry) || d.set.isClosed() {
 		return
 	}
-	d.begin()
+	d.takeIn()
+}
+
+// suspect is called when somebody may have written the file behind the mount's
+// back: what differs from what was captured begins a new generation. The caller
+// holds d.mu.
+func (d *database) suspect() {
+	if d.phase != broken {
+		d.takeIn()
+	}
 }
 
 // lookSoon makes sure that the log is looked at even if no commit was

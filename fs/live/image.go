@@ -2,18 +2,23 @@ package live
 
 import (
 	"context"
+	"iter"
 	"os"
 
 	"github.com/walback/walback/wal"
 )
 
-// imaging is a base image that is being read in the background, without any
-// lock in the application's database. What is committed meanwhile (and what
-// lay in the log when it began) is dirty: the file may have been read before
-// or after a checkpoint put it there.
+// imaging is a database that is being read in the background, without any lock
+// in the application's database. What is committed meanwhile (and what lay in
+// the log when it began) is dirty: the file may have been read before or after
+// a checkpoint put it there.
+//
+// It is read to make a base image of it, or only to compare it with its past, so
+// that what differs is enough.
 type imaging struct {
+	past   *wal.Past // to compare with; nil: it is for a base image
 	cancel context.CancelFunc
-	done   chan struct{} // closed when the sink is through with it
+	done   chan struct{} // closed when it is read, and the sink is through with it
 	ended  chan struct{} // closed when it is exact, or given up
 	dirty  *overlay
 	// settled is sent to when a transaction without a log has ended: the image
@@ -23,48 +28,69 @@ type imaging struct {
 
 func (im *imaging) commit(c wal.Commit) { im.dirty.commit(c) }
 
-// beginFuzzy starts reading the image. The caller holds d.mu; size is that of
-// the file, over what the log lays over it.
-func (d *database) beginFuzzy(size wal.Pgno, over *overlay) {
+// serving reports whether applications may be using the databases already.
+func (s *set) serving() bool { return s.dir.Load() != nil }
+
+// startSurvey reads the database, of which size pages count in the file, to
+// compare it with its past. The caller holds d.mu.
+func (d *database) startSurvey(size wal.Pgno, past wal.Past) error {
+	over, err := d.wholeLog(size)
+	if err != nil {
+		return err
+	}
+	return d.startReading(size, over, &past)
+}
+
+// startReading starts to read the database. The caller holds d.mu; size is that
+// of the file, over what the log lays over it.
+func (d *database) startReading(size wal.Pgno, over *overlay, past *wal.Past) error {
 	f, err := os.Open(d.file())
 	if err != nil {
-		d.fail(err)
-		return
+		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	im := &imaging{cancel: cancel, done: make(chan struct{}), ended: make(chan struct{}), dirty: over, settled: make(chan struct{}, 1)}
+	im := &imaging{
+		past: past, cancel: cancel, done: make(chan struct{}), ended: make(chan struct{}), dirty: over,
+		settled: make(chan struct{}, 1),
+	}
 	d.image, d.phase = im, reading
 	mark := wal.Mark{
 		Txn:      wal.TxnInfo{ID: 1, Time: d.now(), Size: size, Pages: size},
 		PageSize: d.pageSize,
 		Log:      d.tracker.Position(),
 	}
-	go d.readImage(ctx, im, f, mark)
+	go d.read(ctx, im, f, mark)
+	return nil
 }
 
-// readImage reads the image and ends it with a transaction that holds
-// everything dirty: from there on the generation is exact.
-func (d *database) readImage(ctx context.Context, im *imaging, f *os.File, mark wal.Mark) {
+// read reads the database, and begins the generation when that is done.
+func (d *database) read(ctx context.Context, im *imaging, f *os.File, mark wal.Mark) {
 	defer close(im.ended)
 	defer im.cancel()
 	defer f.Close()
 	sums := wal.NewPageSums(mark.PageSize)
-	err := d.sink.Begin(wal.Base{
-		Mark:  mark,
-		Fuzzy: true,
-		Pages: func(yield func(wal.Page, error) bool) {
-			for p, err := range filePageSeq(ctx, f, mark.PageSize, mark.Txn.Size) {
-				if err == nil {
-					sums.Set(p.Pgno, wal.PageSum(p.Pgno, p.Data))
-				}
-				if !yield(p, err) {
-					return
-				}
+	pages := func(yield func(wal.Page, error) bool) {
+		for p, err := range filePageSeq(ctx, f, mark.PageSize, mark.Txn.Size) {
+			if err == nil {
+				sums.Set(p.Pgno, wal.PageSum(p.Pgno, p.Data))
 			}
-		},
-	})
+			if !yield(p, err) {
+				return
+			}
+		}
+	}
+	var err error
+	if im.past == nil {
+		err = d.sink.Begin(wal.Base{Mark: mark, Fuzzy: true, Pages: pages})
+	} else {
+		for _, err = range pages {
+			if err != nil {
+				break
+			}
+		}
+	}
 	close(im.done)
-	for !d.tryEndImage(im, f, mark, sums, err) {
+	for !d.tryEndReading(im, f, mark, sums, err) {
 		select {
 		case <-im.settled:
 		case <-ctx.Done():
@@ -73,9 +99,9 @@ func (d *database) readImage(ctx context.Context, im *imaging, f *os.File, mark 
 	}
 }
 
-// tryEndImage ends the image, unless a transaction without a log is under way:
-// then it returns false. err is what the reading came to.
-func (d *database) tryEndImage(im *imaging, f *os.File, mark wal.Mark, sums *wal.PageSums, err error) bool {
+// tryEndReading begins the generation, unless a transaction without a log is
+// under way: then it returns false. err is what the reading came to.
+func (d *database) tryEndReading(im *imaging, f *os.File, mark wal.Mark, sums *wal.PageSums, err error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.image != im {
@@ -93,29 +119,68 @@ func (d *database) tryEndImage(im *imaging, f *os.File, mark wal.Mark, sums *wal
 		return false
 	}
 	d.image = nil
-	d.endImage(im, f, mark, sums)
+	im.dirty.apply(sums)
+	if im.past != nil {
+		d.endSurvey(im, f, mark.Txn.Size, sums)
+	} else {
+		d.endImage(im, f, mark, sums)
+	}
 	return true
 }
 
 // endImage appends the transaction that makes the image exact. The caller
 // holds d.mu and has just looked.
 func (d *database) endImage(im *imaging, f *os.File, mark wal.Mark, sums *wal.PageSums) {
-	frames := im.dirty.sorted()
-	sums.Resize(im.dirty.size, d.pageSize)
-	for _, frame := range frames {
-		sums.Set(frame.Pgno, frame.Sum)
-	}
-	d.sums, d.last = sums, mark.Txn
-	d.phase, d.err, d.backoff = following, nil, 0
+	d.follow(sums, mark.Txn)
+	d.appendRead(im.dirty.sorted(), sums, f)
+	d.logger().Info("a new generation begins", "pages", d.last.Size, "checksum", d.last.Checksum, "committed while reading", d.last.Pages)
+}
+
+// appendRead appends a transaction of what was found by reading.
+func (d *database) appendRead(frames []wal.Frame, sums *wal.PageSums, f *os.File) {
 	d.append(&wal.Txn{
-		TxnInfo: wal.TxnInfo{Size: im.dirty.size, Pages: wal.Pgno(len(frames)), Checksum: sums.Total()},
+		TxnInfo: wal.TxnInfo{Size: sums.Size(), Pages: wal.Pgno(len(frames)), Checksum: sums.Total()},
 		Frames:  frames,
 		Source:  source{log: d.log, file: f},
 		End:     d.tracker.Position(),
 	})
 	// The pages that lie in the file stay as they are only as long as d.mu is held.
 	d.save()
-	d.logger().Info("a new generation begins", "pages", d.last.Size, "checksum", d.last.Checksum, "committed while reading", len(frames))
+}
+
+// endSurvey goes on from the past that the database was compared with: in the
+// same generation if nothing differs but what was committed meanwhile. The
+// caller holds d.mu and has just looked.
+func (d *database) endSurvey(im *imaging, f *os.File, size wal.Pgno, sums *wal.PageSums) {
+	from := im.past.States[len(im.past.States)-1]
+	base, err := im.past.Sums(from.ID)
+	switch {
+	case err != nil:
+		d.logger().Warn("the generation before cannot be forked", "error", err)
+	case im.past.Ended || from.ID != im.past.Mark.Txn.ID || !im.dirty.explains(sums.Differ(base)):
+		if d.fork(from, base, sums, im.dirty, source{log: d.log, file: f}) {
+			return
+		}
+	default:
+		d.follow(sums, from)
+		if len(im.dirty.frames) > 0 || sums.Size() != from.Size {
+			d.appendRead(im.dirty.sorted(), sums, f)
+		}
+		return
+	}
+	if err := d.startImage(f, size); err != nil {
+		d.fail(err)
+	}
+}
+
+// explains reports whether all pages are in the overlay.
+func (o *overlay) explains(pages iter.Seq[wal.Pgno]) bool {
+	for p := range pages {
+		if _, ok := o.frames[p]; !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // dropImage gives up the image that is being read, if any, and waits until the

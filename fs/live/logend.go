@@ -1,0 +1,98 @@
+package live
+
+import (
+	"errors"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/walback/walback/wal"
+)
+
+// logEnded forgets the log: it was restarted, cut short or removed, after
+// everything in it had been captured and saved. The caller holds d.mu.
+//
+// SQLite does that once a checkpoint has copied all of the log to the file. So
+// the pages of the log must be in the file as they were captured. They are not
+// when somebody else took the log away, and with SQLite before 3.41, which can
+// commit frames that are not part of the chain of checksums (a transaction that
+// spilled, wrote a page again, and went back to a savepoint): no reader of the
+// log finds them, not even SQLite's recovery.
+func (d *database) logEnded() {
+	if d.tracker != nil {
+		d.tracker.Reset()
+	}
+	d.newest = nil
+	p, err := d.uncopied()
+	if err != nil {
+		d.fail(err)
+		return
+	}
+	if p != 0 {
+		d.logger().Warn("the log ended, and the database file has not what the log had", "page", p)
+		d.takeIn()
+		return
+	}
+	if d.image != nil {
+		d.image.dirty.backfilled()
+	}
+}
+
+// uncopied returns a page of the log that is in the file otherwise than it was
+// captured, or zero.
+func (d *database) uncopied() (wal.Pgno, error) {
+	if d.phase != following {
+		return 0, nil
+	}
+	pages := d.ending
+	if pages == nil {
+		pages = d.logPages()
+	}
+	if len(pages) == 0 {
+		return 0, nil
+	}
+	f, _, err := d.openFile()
+	if errors.Is(err, errNotDatabase) {
+		return 0, nil // it is gone with its log, or emptied: not this function's concern
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close() // only read
+	page := make([]byte, d.pageSize)
+	for _, p := range pages {
+		if p > d.sums.Size() {
+			continue
+		}
+		if _, err := readZeroed(f, page, int64(p-1)*int64(d.pageSize)); err != nil {
+			return 0, err
+		}
+		if wal.PageSum(p, page) != d.sums.At(p) {
+			return p, nil
+		}
+	}
+	return 0, nil
+}
+
+// logPages returns the pages that have a frame anywhere in the log, also in
+// what is left of epochs before. The frames need not be valid.
+func (d *database) logPages() []wal.Pgno {
+	if d.phase != following || d.log == nil {
+		return nil
+	}
+	found := make(map[wal.Pgno]struct{})
+	var b [wal.FrameHeaderSize]byte
+	stride := int64(wal.FrameHeaderSize + d.pageSize)
+	for off := int64(wal.HeaderSize); ; off += stride {
+		if _, err := d.log.ReadAt(b[:], off); err != nil {
+			if !errors.Is(err, io.EOF) {
+				d.logger().Warn("reading the log", "error", err)
+			}
+			break
+		}
+		if p := wal.DecodeFrameHeader(b[:]).Pgno; p != 0 {
+			found[p] = struct{}{}
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
