@@ -98,7 +98,7 @@ func (d *database) prepare(f *os.File, header wal.DatabaseHeader) error {
 		return err
 	}
 	d.stat, d.pageSize = st, header.PageSize
-	d.touched, d.rescan, d.phantom = nil, false, nil
+	d.touched, d.rescan, d.newest, d.ending = nil, false, nil, nil
 	d.hint.SetPageSize(d.pageSize)
 	return d.openLog()
 }

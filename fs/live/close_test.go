@@ -31,6 +31,8 @@ func (s endless) Begin(b wal.Base) error {
 	}
 }
 
+func (s endless) Ready() error { return nil }
+
 func (s endless) Close() error { return nil }
 
 // TestClosedWhileReading: whoever ends a mount before a base image is complete is

@@ -46,8 +46,7 @@ func (d *database) touch(off int64, b []byte) {
 		return
 	}
 	if d.tracker.Position().Frames > 0 {
-		d.checkpointed(off, b)
-		return
+		return // a checkpoint; logEnded makes sure of what it wrote
 	}
 	if d.touched == nil {
 		d.touched = make(map[wal.Pgno]struct{})
@@ -149,7 +148,7 @@ func (d *database) commitFile() {
 	defer f.Close()
 	if header.PageSize != d.pageSize {
 		d.logger().Info("the page size changed; a new generation begins")
-		d.begin()
+		d.takeIn()
 		return
 	}
 	size, err := databasePages(f, header)

@@ -24,9 +24,20 @@ type recorder struct {
 type recorded struct {
 	mark   wal.Mark
 	fuzzy  bool
+	parent wal.TXID // of the generation before; zero: it began with an image
 	pages  []byte
 	states map[wal.TXID]state
+	kept   []kept // of the newest states, ascending
 }
+
+// kept is a state from which a generation can be forked.
+type kept struct {
+	wal.TxnInfo
+	pages []byte
+}
+
+// keeps is how many of those a recorder keeps.
+const keeps = 16
 
 type state struct {
 	wal.TxnInfo
@@ -41,7 +52,76 @@ func (r *recorder) Resume() (wal.Past, bool) {
 	if len(r.generations) == 0 {
 		return wal.Past{}, false
 	}
-	return wal.Past{Mark: r.current().mark, Ended: r.err != nil}, true
+	g := r.current()
+	past := wal.Past{Mark: g.mark, Ended: r.err != nil, Sums: func(id wal.TXID) (*wal.PageSums, error) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		k, ok := g.keep(id)
+		if !ok {
+			return nil, fmt.Errorf("no state %d", id)
+		}
+		return sumsOf(k.pages, g.mark.PageSize), nil
+	}}
+	for _, k := range g.kept {
+		past.States = append(past.States, k.TxnInfo)
+	}
+	return past, true
+}
+
+// keep returns a state that is kept.
+func (g *recorded) keep(id wal.TXID) (kept, bool) {
+	for _, k := range g.kept {
+		if k.ID == id {
+			return k, true
+		}
+	}
+	return kept{}, false
+}
+
+func sumsOf(pages []byte, pageSize int) *wal.PageSums {
+	sums := wal.NewPageSums(pageSize)
+	p := wal.Pgno(1)
+	for page := range slices.Chunk(pages, pageSize) {
+		sums.Set(p, wal.PageSum(p, page))
+		p++
+	}
+	return sums
+}
+
+func (r *recorder) Ready() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failing
+}
+
+func (r *recorder) Fork(from wal.TXID, first *wal.Txn) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failing != nil {
+		return r.failing
+	}
+	old := r.current()
+	k, ok := old.keep(from)
+	if !ok || first.Time <= old.mark.Txn.Time {
+		return fmt.Errorf("transaction %d of %s cannot fork %d", first.ID, first.Time, from)
+	}
+	mark := old.mark
+	mark.Txn.ID = from
+	r.queue, r.err = nil, nil
+	r.generations = append(r.generations, &recorded{
+		mark: mark, parent: from, pages: slices.Clone(k.pages), states: make(map[wal.TXID]state),
+	})
+	return r.apply(first)
+}
+
+func (r *recorder) TakeBack(id wal.TXID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := len(r.queue); n > 0 && r.queue[n-1].ID == id {
+		r.queue = r.queue[:n-1]
+		return true
+	}
+	return false
 }
 
 func (r *recorder) Begin(base wal.Base) error {
@@ -120,16 +200,13 @@ func (r *recorder) apply(txn *wal.Txn) error {
 // the pages.
 func (r *recorder) record(txn wal.TxnInfo) error {
 	g := r.current()
-	var sum wal.Checksum
-	p := wal.Pgno(1)
-	for page := range slices.Chunk(g.pages, g.mark.PageSize) {
-		sum ^= wal.PageSum(p, page)
-		p++
-	}
+	sum := sumsOf(g.pages, g.mark.PageSize).Total()
 	if sum != txn.Checksum {
 		return fmt.Errorf("transaction %d: the pages have checksum %s, captured was %s", txn.ID, sum, txn.Checksum)
 	}
 	g.states[txn.ID] = state{txn, sha256.Sum256(g.pages)}
+	g.kept = append(g.kept, kept{txn, slices.Clone(g.pages)})
+	g.kept = g.kept[max(len(g.kept)-keeps, 0):]
 	return nil
 }
 
@@ -210,6 +287,7 @@ func (r *recorder) rewind(to saved) {
 	defer r.mu.Unlock()
 	g := r.current()
 	g.mark, g.pages = to.mark, to.pages
+	g.kept = slices.DeleteFunc(g.kept, func(k kept) bool { return k.ID > to.mark.Txn.ID })
 	for id := range g.states {
 		if id > to.mark.Txn.ID {
 			delete(g.states, id)

@@ -19,8 +19,8 @@ func (d *database) logReplaced() {
 		d.logChanged()
 		return
 	}
-	d.closeLog()
 	d.logEnded()
+	d.closeLog()
 }
 
 // fileReplaced finds out whether the database is still the same file after an
