@@ -15,8 +15,14 @@ import (
 // limitFiles sets how many descriptors the daemon may have.
 func (w *world) limitFiles(n uint64) {
 	w.t.Helper()
-	limit := unix.Rlimit{Cur: n, Max: n}
-	if err := unix.Prlimit(w.daemon.cmd.Process.Pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+	var limit unix.Rlimit
+	pid := w.daemon.cmd.Process.Pid
+	err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &limit)
+	if err == nil {
+		limit.Cur = n // not Max: who may not raise that could not take it back
+		err = unix.Prlimit(pid, unix.RLIMIT_NOFILE, &limit, nil)
+	}
+	if err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -101,5 +107,44 @@ func TestManyDatabasesFewDescriptors(t *testing.T) {
 	past := w.serveHistory()
 	for _, l := range all {
 		record{w, l.chronicle, w.log(l.client)}.checkLog().checkTimes(past)
+	}
+}
+
+// TestNoDescriptorsLeft takes every descriptor from the daemon. What is committed
+// then may be missing in the past; applications do not notice, what was recorded
+// before stays right, and once there are descriptors everything is recorded again.
+func TestNoDescriptorsLeft(t *testing.T) {
+	w := newWorld(t, generations.URL{Scheme: "file", Dir: filepath.Join(t.TempDir(), "store")}, "-interval", "20ms")
+	w.mount()
+	var all []*ledger
+	for i := range 3 {
+		l, err := openLedger(w, fmt.Sprintf("%d.db", i), "PRAGMA wal_autocheckpoint=20")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.must(t, 10)
+		all = append(all, l)
+	}
+	w.awaitShipped()
+	before := len(all[0].moments)
+	w.limitFiles(3)
+	for _, l := range all {
+		l.must(t, 30)
+	}
+	w.limitFiles(1024)
+	for _, l := range all {
+		for captureOf(w, l.path) != "following" {
+			l.must(t, 1)
+		}
+		l.must(t, 1)
+		missing := len(l.moments)
+		l.must(t, 20)
+		l.close(t)
+		l.gap = [2]int{before, missing}
+	}
+	w.unmount()
+	past := w.serveHistory()
+	for _, l := range all {
+		l.checkBesidesGap(w, past)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/sha256"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,6 +18,9 @@ type ledger struct {
 	*chronicle
 	conn    *sqlite3.SQLiteConn
 	longest time.Duration
+	// gap has the first commit that may be missing in the past, and the first behind
+	// it that may not.
+	gap [2]int
 }
 
 // openLedger connects to the database at path, whose table it makes if need be.
@@ -71,4 +75,53 @@ func (l *ledger) close(t *testing.T) {
 	if err := l.conn.Close(); err != nil {
 		t.Errorf("%s: %v", l.path, err)
 	}
+}
+
+// checkBesidesGap makes sure that the past has every commit but those of the
+// gap, and those at the time at which they were made if it has them.
+func (l *ledger) checkBesidesGap(w *world, past string) {
+	w.t.Helper()
+	r := record{w, l.chronicle, w.log(l.client)}
+	r.each(func(i int, m moment) {
+		if i >= l.gap[0] && i < l.gap[1] {
+			return
+		}
+		n := 0
+		for _, row := range r.rows {
+			if at := wal.Time(row.Time); at >= m.begun && at <= m.ended {
+				n++
+			}
+		}
+		if n != 1 {
+			w.t.Errorf("%s: commit %d is %d transactions", l.path, i, n)
+		}
+		r.check(past, m.ended.String(), m.content)
+	})
+	r.check(past, "latest", l.moments[len(l.moments)-1].content)
+}
+
+// await returns when the live mount's status is as wanted.
+func (w *world) await(what string, wanted func(databaseStatus) bool) {
+	w.t.Helper()
+	for end := time.Now().Add(time.Minute); ; <-time.After(10 * time.Millisecond) {
+		s, err := w.status()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		waiting := slices.DeleteFunc(s.Databases, wanted)
+		if len(waiting) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			w.t.Fatalf("not %s within a minute: %+v\n%s", what, waiting, w.daemon.log())
+		}
+	}
+}
+
+// awaitShipped returns when all that is committed is in the store.
+func (w *world) awaitShipped() {
+	w.t.Helper()
+	w.await("shipped", func(d databaseStatus) bool {
+		return d.Capture == "following" && d.Shipped == d.Captured && d.Queued == 0
+	})
 }
