@@ -19,8 +19,10 @@ func (d *database) logReplaced() {
 		d.logChanged()
 		return
 	}
-	d.logEnded()
+	d.ending = d.logPages()
 	d.closeLog()
+	d.logEnded()
+	d.ending = nil
 }
 
 // fileReplaced finds out whether the database is still the same file after an
