@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/walback/walback/wal"
 	"github.com/walback/walback/wal/pack"
 )
@@ -116,12 +118,24 @@ func (w *Writer) shipSegment(ctx context.Context, g *lineage) error {
 // maxPieces bounds the files that are open while a segment is made.
 const maxPieces = 64
 
+// piecesAtOnce is how many files a segment is made of at most: all segments that
+// are made at a time take an eighth of the descriptors, because a gate needs some
+// too.
+func piecesAtOnce() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 1
+	}
+	return int(min(max(limit.Cur/64, 1), maxPieces))
+}
+
 // nextPieces returns the pieces for one segment.
 func (w *Writer) nextPieces(g *lineage) []piece {
+	most := piecesAtOnce()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n, raw := 0, int64(0)
-	for n < min(len(g.pieces), maxPieces) && (n == 0 || raw+g.pieces[n].raw <= maxRun) {
+	for n < min(len(g.pieces), most) && (n == 0 || raw+g.pieces[n].raw <= maxRun) {
 		raw += g.pieces[n].raw
 		n++
 	}

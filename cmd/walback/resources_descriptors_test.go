@@ -148,3 +148,45 @@ func TestNoDescriptorsLeft(t *testing.T) {
 		l.checkBesidesGap(w, past)
 	}
 }
+
+// TestPiecesFewDescriptors: what a store that was down has left waiting in many
+// files is shipped by a daemon that has not as many descriptors.
+func TestPiecesFewDescriptors(t *testing.T) {
+	store, s := stalling(t)
+	w := newWorld(t, store, "-interval", "50ms")
+	w.mount()
+	var all []*ledger
+	for i := range 2 {
+		l, err := openLedger(w, fmt.Sprintf("%d.db", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, l)
+	}
+	w.awaitShipped()
+	s.begin(false)
+	const pieces = 40
+	for range pieces {
+		for _, l := range all {
+			l.must(t, 1)
+			if _, err := l.conn.Exec("PRAGMA wal_checkpoint(TRUNCATE)", nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	w.limitFiles(uint64(w.files() + pieces/2))
+	s.end()
+	w.awaitShipped()
+	for _, l := range all {
+		l.must(t, 5)
+		l.close(t)
+	}
+	w.unmount()
+	if resumed, begun := w.lineages(); begun != len(all) || resumed != 0 {
+		t.Errorf("%d generations were begun, and %d continued, of %d databases", begun, resumed, len(all))
+	}
+	past := w.serveHistory()
+	for _, l := range all {
+		record{w, l.chronicle, w.log(l.client)}.checkLog().checkTimes(past)
+	}
+}
