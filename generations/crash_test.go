@@ -116,6 +116,10 @@ func (c crash) recover(t *testing.T, before *database) {
 	if !ok || past.Ended || mark.Txn.ID != last.ID || mark.Txn.Time != last.Time {
 		t.Fatalf("resumes at %+v, %v; want %+v", mark.Txn, ok, last.TxnInfo)
 	}
+	wantStates(t, past, c.history)
+	if n := len(past.States); last.content != nil && (n == 0 || past.States[n-1] != last.TxnInfo) {
+		t.Fatalf("%d states, of %+v the last; want %+v", n, past.States[max(n-1, 0):], last.TxnInfo)
+	}
 	r.flush()
 	if last.content != nil { // a fuzzy image alone has no views
 		wantHistory(t, c.store, nil, c.history)
@@ -195,7 +199,7 @@ func TestPowerLoss(t *testing.T) {
 		},
 	}
 	for kind, spoil := range damage {
-		for n := range 7 {
+		for n := range 8 {
 			t.Run(fmt.Sprintf("%s/%d", kind, n), func(t *testing.T) { powerLoss(t, n, spoil) })
 		}
 	}
@@ -223,7 +227,7 @@ func powerLoss(t *testing.T, n int, spoil func(string) error) {
 		}
 		return err
 	})
-	if err != nil || len(files) != 7 { // manifest, snapshot, four pieces, state
+	if err != nil || len(files) != 8 { // manifest, snapshot, four pieces, state, states
 		t.Fatalf("files %v, %v", files, err)
 	}
 	if err := spoil(files[n]); err != nil {
@@ -233,6 +237,10 @@ func powerLoss(t *testing.T, n int, spoil func(string) error) {
 	r = newRig(t, m, dir, time.Microsecond)
 	w = r.open()
 	past, ok := w.Resume()
+	wantStates(t, past, d.history)
+	if len(past.States) == 0 && ok && !past.Ended {
+		t.Fatalf("no state of transaction %d", past.Mark.Txn.ID)
+	}
 	if err := r.shipper.Flush(t.Context()); err != nil && !errors.Is(w.Err(), generations.ErrBroken) {
 		t.Fatal(err)
 	}

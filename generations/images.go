@@ -20,6 +20,10 @@ import (
 // that snapshots come to at most twice the segments.
 const minBehind = 16 << 20
 
+// imageWorth returns the cost of segments behind a snapshot of so many bytes
+// that is worth another one.
+func imageWorth(size int64) int64 { return max(minBehind, size/2) }
+
 // imaging makes the snapshots of a generation but its first, one at a time, out
 // of what has been shipped; the live database is not read. Its goroutine exists
 // only while there is one to make.
@@ -40,8 +44,8 @@ type imageJob struct {
 // consider queues a snapshot of g if one is due.
 func (m *imaging) consider(w *Writer, g *lineage) {
 	w.mu.Lock()
-	due := w.shipper.options.Packs != nil && !g.imaging && g.Snapshot != 0 &&
-		g.Behind > max(minBehind, g.SnapshotSize/2) && !time.Now().Before(g.imageAt)
+	due := w.shipper.options.Packs != nil && !g.imaging && !g.needsBase() &&
+		g.Behind > imageWorth(g.SnapshotSize) && !time.Now().Before(g.imageAt)
 	if due {
 		g.imaging = true
 	}

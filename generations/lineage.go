@@ -18,6 +18,9 @@ type lineage struct {
 	last     wal.TxnInfo
 	mark     wal.Mark // behind the last piece
 
+	// baseSize is that of the image in the spool that g begins with, in bytes.
+	baseSize int64
+
 	// ended tells why no more transactions may be added (another generation
 	// followed, or one could not be saved), stuck why no more can be shipped.
 	ended, stuck error
@@ -54,13 +57,32 @@ func (g *lineage) object(client string, kind ObjectKind) Object {
 	return o
 }
 
+// stands reports whether transactions of g can be read from the store.
+func (g *lineage) stands() bool { return g.Snapshot != 0 || g.Parent != nil && g.Segment != "" }
+
+// keys returns those of all objects of g that are in the spool, or were.
+func (g *lineage) keys(client string) []string {
+	keys := []string{g.object(client, ManifestObject).Key()}
+	if g.Parent == nil {
+		keys = append(keys, g.object(client, SnapshotObject).Key())
+	}
+	for _, p := range g.pieces {
+		keys = append(keys, p.Key())
+	}
+	return keys
+}
+
 // usable reports whether transactions may be added.
 func (g *lineage) usable() bool { return g.ended == nil && g.stuck == nil }
 
 // waiting reports whether something saved can be shipped.
 func (g *lineage) waiting() bool {
-	return g.stuck == nil && (!g.Manifest || g.Snapshot == 0 || len(g.pieces) > 0)
+	return g.stuck == nil && (!g.Manifest || g.needsBase() || len(g.pieces) > 0)
 }
+
+// needsBase reports whether the image that g begins with is not in the store.
+// A fork has none.
+func (g *lineage) needsBase() bool { return g.Parent == nil && g.Snapshot == 0 }
 
 // waitingBytes returns the size of the pieces.
 func (g *lineage) waitingBytes() (n int64) {

@@ -49,6 +49,14 @@ func (w *Writer) load() error {
 	if g := w.current(); g != nil {
 		w.times.forget(g.last.ID)
 	}
+	w.states = states{spool: sp, path: sp.statesPath(w.client), off: true}
+	if g := w.current(); g != nil {
+		err := w.states.load(g)
+		if err == nil {
+			err = w.states.complete(w.client, g)
+		}
+		w.toldStates(err)
+	}
 	for i, g := range w.lineages {
 		if g.Manifest || g.manifest != nil {
 			continue
@@ -59,6 +67,7 @@ func (w *Writer) load() error {
 			w.end(g, ErrBroken, errors.New(lost))
 		}
 	}
+	w.uproot()
 	return nil
 }
 
@@ -73,7 +82,8 @@ func (w *Writer) take(o PlanObject) (bool, error) {
 		case ManifestObject:
 			return w.takeManifest(g, o)
 		case SnapshotObject:
-			return g.Snapshot == 0 && o.First == g.Base, nil
+			g.baseSize = o.Size
+			return g.needsBase() && o.First == g.Base, nil
 		case PieceObject:
 			return w.takePiece(g, o)
 		}

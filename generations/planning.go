@@ -2,7 +2,6 @@ package generations
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -31,7 +30,6 @@ func (l lookup) plan(ctx context.Context, s *shelf, txn wal.TxnInfo) (Plan, erro
 // back to a snapshot, which may lie in a parent.
 func (l lookup) objects(ctx context.Context, s *shelf, id wal.TXID) ([]PlanObject, error) {
 	var objects []PlanObject
-	var child ID // generation that s is the parent of, 0 at first
 	for {
 		image, err := l.imageBefore(ctx, s, id)
 		if err != nil {
@@ -52,9 +50,6 @@ func (l lookup) objects(ctx context.Context, s *shelf, id wal.TXID) ([]PlanObjec
 			parent, base = m.Parent, m.Parent.Txn
 		}
 		run, err := l.segments(ctx, s, base+1, id)
-		if err == nil && child != 0 && len(run) > 0 {
-			err = l.endsAt(ctx, run[len(run)-1], id, child)
-		}
 		if err != nil {
 			return nil, err
 		}
@@ -63,24 +58,14 @@ func (l lookup) objects(ctx context.Context, s *shelf, id wal.TXID) ([]PlanObjec
 		if parent == nil {
 			return append(objects, *image), nil
 		}
+		// A view shows of the parent's packs what lies before the first one of s, so
+		// not what the parent alone went on with.
 		id = parent.Txn
-		child = s.id
+		child := s.id
 		if s = l.listing.find(parent.Generation); s == nil {
 			return nil, tell(ErrIncomplete, "%s: generation %s goes on from %s, which is missing", l.client, child, parent.Generation)
 		}
 	}
-}
-
-// endsAt makes sure that nothing behind the transaction id, at which the
-// generation child goes on, is in o: a view takes all that a pack has up to the
-// view's own transaction, and would take what the parent alone went on with.
-func (l lookup) endsAt(ctx context.Context, o PlanObject, id wal.TXID, child ID) error {
-	info, err := l.info(ctx, o)
-	if err == nil && info.Last.ID != id {
-		err = fmt.Errorf("%s: generation %s goes on from transaction %d of generation %s, in the middle of %s, which cannot be read yet",
-			l.client, child, id, o.Generation, o.name())
-	}
-	return err
 }
 
 // imageBefore returns the newest snapshot of s that transaction id can lie over,

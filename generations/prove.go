@@ -47,6 +47,23 @@ func (w *Writer) prove(ctx context.Context, g *lineage) error {
 	return err
 }
 
+// unprovedParent returns what g goes on from, when that is shipped, by an earlier
+// process, and has not been proved: nothing else would show that the store does
+// not have it any more, or that another writer has gone on there.
+func (w *Writer) unprovedParent(g *lineage) *lineage {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p := w.parent(g); p != nil && !p.proved && p.stuck == nil {
+		return p
+	}
+	return nil
+}
+
+// isParent reports whether a lineage goes on from g. The caller holds mu.
+func (w *Writer) isParent(g *lineage) bool {
+	return slices.ContainsFunc(w.lineages, func(l *lineage) bool { return w.parent(l) == g })
+}
+
 // proveNewest makes sure that no generation in the store comes after g: that
 // happens when the spool was lost and the clock is behind.
 func (w *Writer) proveNewest(ctx context.Context, g *lineage) error {
@@ -72,8 +89,12 @@ func (w *Writer) proveNewest(ctx context.Context, g *lineage) error {
 // nothing behind it but what a lost reply can explain.
 func (w *Writer) proveStored(ctx context.Context, g *lineage) error {
 	w.mu.Lock()
-	p := g.progress
+	p, next := g.progress, g.Mark.Txn.ID+1
+	if g == w.current() || len(g.pieces) > 0 {
+		next++ // the segment behind may be ours: sameSegment will tell
+	}
 	w.mu.Unlock()
+	ahead := ""
 	prefix, after := generationPrefix(w.client, p.ID), ""
 	missing := map[string]bool{prefix + manifestName: true}
 	if p.Snapshot != 0 {
@@ -89,18 +110,27 @@ func (w *Writer) proveStored(ctx context.Context, g *lineage) error {
 		}
 		delete(missing, e.Key)
 		o, err := ParseKey(e.Key)
-		if err == nil && o.Kind == SegmentObject && o.First > p.Mark.Txn.ID+1 {
-			return &conflictError{ours: true, what: fmt.Sprintf("the store has %s, which is ahead of transaction %d, the last one known here", e.Key, p.Mark.Txn.ID)}
+		if err == nil && o.Kind == SegmentObject && o.First >= next {
+			ahead = e.Key
 		}
 	}
 	if len(missing) > 0 && p.Segment != "" {
 		merged, err := w.hasMerged(ctx, p)
-		if merged || err != nil {
+		if err != nil {
 			return err
+		}
+		if merged {
+			clear(missing)
 		}
 	}
 	for key := range missing {
 		return &conflictError{ours: true, what: fmt.Sprintf("the store has lost %s", key)}
+	}
+	w.mu.Lock()
+	g.proved = true
+	w.mu.Unlock()
+	if ahead != "" {
+		return &conflictError{ours: true, what: fmt.Sprintf("the store has %s, which is ahead of transaction %d, the last one known here", ahead, p.Mark.Txn.ID)}
 	}
 	return nil
 }

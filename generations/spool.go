@@ -24,6 +24,7 @@ import (
 //	objects/<key>          manifests, snapshots and pieces
 //	state/<hash>.json      per client, what the store has; see state
 //	times/<hash>           per client, when what is not saved was committed; see times
+//	states/<hash>          per client, checksums of pages as of recent transactions; see states
 //
 // Files appear whole, by rename, and are never changed, so a killed process
 // leaves nothing half-written. They are not fsynced: a power loss can cost the
@@ -46,7 +47,7 @@ func SpoolDir(backing, url string) string {
 // ErrSpoolInUse when another process has it.
 func OpenSpool(dir, url string) (*Spool, error) {
 	s := &Spool{dir: dir}
-	for _, d := range []string{s.tmpDir(), s.stateDir(), s.timesDir(), s.objectsDir()} {
+	for _, d := range []string{s.tmpDir(), s.stateDir(), s.timesDir(), s.statesDir(), s.objectsDir()} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("spool: %w", err)
 		}
@@ -124,6 +125,7 @@ func (s *Spool) Dir() string { return s.dir }
 func (s *Spool) tmpDir() string     { return filepath.Join(s.dir, "tmp") }
 func (s *Spool) stateDir() string   { return filepath.Join(s.dir, "state") }
 func (s *Spool) timesDir() string   { return filepath.Join(s.dir, "times") }
+func (s *Spool) statesDir() string  { return filepath.Join(s.dir, "states") }
 func (s *Spool) objectsDir() string { return filepath.Join(s.dir, "objects") }
 
 func (s *Spool) objectPath(key string) string {

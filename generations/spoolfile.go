@@ -34,10 +34,13 @@ func (s *Spool) create() (*spoolFile, error) {
 }
 
 // keep makes the file the object with the given key.
-func (f *spoolFile) keep(key string) error {
+func (f *spoolFile) keep(key string) error { return f.keepAs(f.spool.objectPath(key)) }
+
+// keepAs makes the file the one at path.
+func (f *spoolFile) keepAs(path string) error {
 	err := f.Close()
 	if err == nil {
-		err = f.spool.rename(f.Name(), f.spool.objectPath(key))
+		err = f.spool.rename(f.Name(), path)
 	}
 	if err != nil {
 		os.Remove(f.Name()) // the first error is the one to tell

@@ -31,7 +31,8 @@ type progress struct {
 	ID       ID       `json:"id"`
 	File     string   `json:"file"`
 	PageSize int      `json:"page_size"`
-	Base     wal.TXID `json:"base"` // transaction of the first snapshot
+	Base     wal.TXID `json:"base"`             // transaction of the first snapshot, 0 in a fork
+	Parent   *Parent  `json:"parent,omitempty"` // what a fork goes on from
 
 	// What the store has.
 	Manifest     bool     `json:"manifest"`
@@ -39,7 +40,7 @@ type progress struct {
 	SnapshotSize int64    `json:"snapshot_bytes"` // of it
 	Behind       int64    `json:"behind"`         // cost of the segments behind it, see segmentCost
 	Segment      string   `json:"segment"`        // key of the newest, "" for none
-	Mark         wal.Mark `json:"mark"`           // behind the newest segment, or else the first snapshot
+	Mark         wal.Mark `json:"mark"`           // behind the newest segment, or else the first snapshot or the parent's transaction
 }
 
 // statePath returns where the state of client lies. Its name is a hash because
@@ -51,6 +52,11 @@ func (s *Spool) statePath(client string) string {
 // timesPath returns where the times of client lie.
 func (s *Spool) timesPath(client string) string {
 	return filepath.Join(s.timesDir(), clientHash(client))
+}
+
+// statesPath returns where the states of client lie.
+func (s *Spool) statesPath(client string) string {
+	return filepath.Join(s.statesDir(), clientHash(client))
 }
 
 func clientHash(client string) string {

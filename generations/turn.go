@@ -3,7 +3,6 @@ package generations
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -32,7 +31,7 @@ func (w *Writer) due(hurry bool) (time.Time, bool) {
 	}
 	var due time.Time
 	g := w.oldestWaiting()
-	if !hurry && !w.unsettled && g != nil && g == w.current() && g.Manifest && g.Snapshot != 0 && g.waitingBytes() < maxRun && len(g.pieces) < maxPieces {
+	if !hurry && !w.unsettled && g != nil && g == w.current() && g.Manifest && !g.needsBase() && g.waitingBytes() < maxRun && len(g.pieces) < maxPieces {
 		due = w.began.Add(w.shipper.options.Interval)
 	}
 	if w.retryAt.After(due) {
@@ -140,6 +139,9 @@ func (w *Writer) step(ctx context.Context) error {
 		w.saveQueue()
 		return nil
 	}
+	if p := w.unprovedParent(g); p != nil {
+		g = p // it has to be looked at though all of it is shipped
+	}
 	err := w.prove(ctx, g)
 	if err == nil {
 		err = w.shipNext(ctx, g)
@@ -153,7 +155,7 @@ func (w *Writer) step(ctx context.Context) error {
 
 func (w *Writer) shipNext(ctx context.Context, g *lineage) error {
 	w.mu.Lock()
-	manifest, image, unsaved := !g.Manifest, g.Snapshot == 0, g == w.current() && len(w.queue) > 0
+	manifest, image, unsaved := !g.Manifest, g.needsBase(), g == w.current() && len(w.queue) > 0
 	w.mu.Unlock()
 	switch {
 	case manifest:
@@ -192,20 +194,14 @@ func (w *Writer) stick(g *lineage, c *conflictError) error {
 	if !c.ours {
 		is = ErrFenced
 	}
-	g.stuck = fmt.Errorf("%s: generation %s: %w: %s", w.client, g.ID, is, c.what)
-	g.manifest = nil
-	current := g == w.current()
-	if current {
-		w.end(g, is, errors.New(c.what))
-		w.forget(g)
-		if !c.ours {
-			w.fenced = g.stuck
-		}
-	}
-	err := g.stuck
+	current := w.current()
+	before := current.stuck
+	w.strand(g, is, c.what)
+	w.uproot()
+	err, now := g.stuck, current.stuck
 	w.mu.Unlock()
-	if current {
-		w.shipper.broken(w, err)
+	if before == nil && now != nil {
+		w.shipper.broken(w, now)
 	}
 	return err
 }
@@ -253,22 +249,19 @@ func (w *Writer) pruneIdle() {
 }
 
 // dropOver forgets generations before the newest that are wholly in the store,
-// and those that can never be, once a newer one has its image there. It returns
+// and those that can never be, once a newer one can be read there. It returns
 // them. The caller holds mu.
 func (w *Writer) dropOver() (over []ID) {
-	imaged := false // a newer generation has its image in the store
+	stands := false // a newer generation can be read from the store
 	for i := len(w.lineages) - 2; i >= 0; i-- {
 		g := w.lineages[i]
-		imaged = imaged || w.lineages[i+1].Snapshot != 0
-		shipped := g.stuck == nil && !g.waiting()
-		lost := imaged && errors.Is(g.stuck, ErrBroken)
+		stands = stands || w.lineages[i+1].stands()
+		shipped := g.stuck == nil && !g.waiting() && (g.proved || !w.isParent(g))
+		lost := stands && errors.Is(g.stuck, ErrBroken)
 		if !shipped && !lost {
 			continue
 		}
-		w.garbage = append(w.garbage, g.object(w.client, ManifestObject).Key(), g.object(w.client, SnapshotObject).Key())
-		for _, p := range g.pieces {
-			w.garbage = append(w.garbage, p.Key())
-		}
+		w.garbage = append(w.garbage, g.keys(w.client)...)
 		w.lineages = slices.Delete(w.lineages, i, i+1)
 		over = append(over, g.ID)
 	}
@@ -294,7 +287,7 @@ func (w *Writer) status(now wal.Time) DatabaseStatus {
 	st.Lag = time.Duration(now-oldest) * time.Microsecond
 	if g := w.current(); g != nil {
 		st.Generation, st.Committed = g.ID, g.last
-		if g.Snapshot != 0 {
+		if g.stands() {
 			st.Shipped = g.Mark.Txn
 		}
 	}

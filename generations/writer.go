@@ -1,7 +1,6 @@
 package generations
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -9,7 +8,6 @@ import (
 	"time"
 
 	"github.com/walback/walback/wal"
-	"github.com/walback/walback/wal/pack"
 )
 
 // Writer takes what is captured of one database. It is what a live mount calls
@@ -34,6 +32,7 @@ type Writer struct {
 	queue  []*wal.Txn // appended and not saved, of the last lineage
 	queued int64      // bytes of pages in queue
 	times  times      // of those in queue
+	states states     // of those that are saved; guarded by saving
 	// lineages that are not wholly shipped, oldest first; the last one always.
 	lineages []*lineage
 	newest   ID    // generation that the store has been seen to have
@@ -71,21 +70,6 @@ func (w *Writer) Err() error {
 		return *p
 	}
 	return nil
-}
-
-// Resume saves what has been appended and returns what is kept of the newest
-// transactions; false when there is nothing at all.
-func (w *Writer) Resume() (wal.Past, bool) {
-	w.saving.Lock()
-	defer w.saving.Unlock()
-	w.save() // Ended tells when that failed
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	g := w.current()
-	if g == nil {
-		return wal.Past{}, false
-	}
-	return wal.Past{Mark: g.mark, Ended: !g.usable() || g.File != w.file}, true
 }
 
 // Append adds a committed transaction. It returns at once; the pages are read
@@ -168,6 +152,7 @@ func (w *Writer) save() error {
 			return w.Err()
 		}
 		queue = queue[:runLength(queue)]
+		changes := changesOf(g, queue) // now, because queue will be shifted
 		p, err := w.shipper.spool.writePiece(w.client, g.ID, queue)
 		if err == nil {
 			err = w.saved(g, p, queue)
@@ -177,7 +162,9 @@ func (w *Writer) save() error {
 			w.end(g, ErrBroken, err)
 			w.forget(g)
 			w.mu.Unlock()
+			continue
 		}
+		w.toldStates(w.states.follow(g, changes))
 	}
 }
 
@@ -212,59 +199,6 @@ func (w *Writer) Close() error {
 	return err
 }
 
-// Begin starts a new generation from an image of the database and returns when
-// the image is in the spool. Transactions of the generation before that have
-// been saved are still shipped, first.
-func (w *Writer) Begin(base wal.Base) error {
-	w.saving.Lock()
-	defer w.saving.Unlock()
-	w.save() // what can still be had of the generation before; Err tells
-
-	w.mu.Lock()
-	if w.fenced != nil {
-		w.mu.Unlock()
-		return w.Err()
-	}
-	after, file := w.newest, w.file
-	if g := w.current(); g != nil {
-		after = max(after, g.ID)
-		if g.ended == nil {
-			w.end(g, ErrBroken, errors.New("a new generation follows"))
-		}
-	}
-	w.mu.Unlock()
-
-	g, err := w.shipper.spool.writeBase(w.client, file, NewID(base.Mark.Txn.Time, after), base)
-	if err == nil {
-		w.mu.Lock()
-		w.lineages = append(w.lineages, g)
-		w.times.known = nil
-		w.mu.Unlock()
-		err = w.saveState()
-	}
-	if err != nil {
-		err = fmt.Errorf("%s: begin a generation: %w", w.client, err)
-		return errors.Join(err, w.abandon(g))
-	}
-	w.unusable.Store(nil)
-	w.shipper.schedule.notify(w)
-	return nil
-}
-
-// abandon takes back a generation that was begun by Begin and did not get into
-// the state file.
-func (w *Writer) abandon(g *lineage) error {
-	if g == nil {
-		return nil
-	}
-	w.mu.Lock()
-	w.lineages = slices.DeleteFunc(w.lineages, func(l *lineage) bool { return l == g })
-	w.mu.Unlock()
-	return errors.Join(
-		w.shipper.spool.remove(g.object(w.client, ManifestObject).Key()),
-		w.shipper.spool.remove(g.object(w.client, SnapshotObject).Key()))
-}
-
 // saveState writes the state file.
 func (w *Writer) saveState() error {
 	w.stating.Lock()
@@ -276,45 +210,4 @@ func (w *Writer) saveState() error {
 	}
 	w.mu.Unlock()
 	return w.shipper.spool.saveState(st)
-}
-
-// writeBase writes the manifest and the image that a generation begins with.
-func (s *Spool) writeBase(client, file string, id ID, base wal.Base) (*lineage, error) {
-	m := Manifest{
-		Format: manifestFormat, File: file, PageSize: base.Mark.PageSize,
-		Created: base.Mark.Txn.Time, Writer: s.writer,
-	}
-	g := &lineage{
-		progress: progress{ID: id, File: file, PageSize: base.Mark.PageSize, Base: base.Mark.Txn.ID, Mark: base.Mark},
-		manifest: m.Encode(), last: base.Mark.Txn, mark: base.Mark,
-	}
-	if err := s.writeImage(g.object(client, SnapshotObject), base); err != nil {
-		return nil, err
-	}
-	key := g.object(client, ManifestObject).Key()
-	if err := s.put(key, g.manifest); err != nil {
-		return nil, errors.Join(err, s.remove(g.object(client, SnapshotObject).Key()))
-	}
-	return g, nil
-}
-
-// writeImage streams the pages of base into the snapshot o.
-func (s *Spool) writeImage(o Object, base wal.Base) error {
-	f, err := s.create()
-	if err != nil {
-		return err
-	}
-	w := pack.NewWriter(f, pack.Snapshot, base.Mark.PageSize, o.Place(), pack.WriterOptions{Fuzzy: base.Fuzzy, Concurrency: 2})
-	for page, err := range base.Pages {
-		if err == nil {
-			err = w.Add(page.Pgno, base.Mark.Txn.ID, page.Data)
-		}
-		if err != nil {
-			return errors.Join(err, f.drop())
-		}
-	}
-	if _, err := w.Finish([]wal.TxnInfo{base.Mark.Txn}, base.Mark); err != nil {
-		return errors.Join(err, f.drop())
-	}
-	return f.keep(o.Key())
 }

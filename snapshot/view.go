@@ -40,7 +40,9 @@ type source struct {
 // NewView returns the database as of the transaction at, with pages of pageSize
 // bytes, laid together from packs, newest first. The last of them is a snapshot
 // at or before the transaction, and the segments in front of it hold all
-// transactions since. The packs stay the caller's.
+// transactions since. Of each pack, what the packs in front of it begin with or
+// go beyond is passed over: so the packs of a fork hide what its parent alone
+// went on with. The packs stay the caller's.
 func NewView(at wal.TxnInfo, pageSize int, packs ...*pack.Reader) (*View, error) {
 	v := &View{at: at, pageSize: pageSize}
 	v.scratch.New = func() any { b := make([]byte, pageSize); return &b }
@@ -57,7 +59,7 @@ func NewView(at wal.TxnInfo, pageSize int, packs ...*pack.Reader) (*View, error)
 			return nil, fmt.Errorf("view of transaction %d: %s: want segments and one snapshot under them", at.ID, name)
 		}
 		for _, t := range []wal.TxnInfo{info.First, info.Last} {
-			if t.ID == at.ID && t != at && !info.Fuzzy {
+			if t.ID == at.ID && t.ID <= max && t != at && !info.Fuzzy {
 				return nil, fmt.Errorf("view of transaction %d: %s tells otherwise of it: %+v, want %+v", at.ID, name, t, at)
 			}
 		}
