@@ -52,6 +52,9 @@ func (s *PageSums) begin(pageSize int) {
 	}
 }
 
+// PageSize returns the size of a page in bytes.
+func (s *PageSums) PageSize() int { return s.pageSize }
+
 // Size returns the number of pages.
 func (s *PageSums) Size() Pgno { return s.size }
 

@@ -65,7 +65,8 @@ type database struct {
 	touchedAt time.Time             // when the main file was last written to without a log
 	newest    *undo                 // of the last commit of the log, nil when there is none to undo
 	ending    []wal.Pgno            // pages of the log while it is being cut
-	err       error                 // why the phase is broken
+	verified  verified
+	err       error // why the phase is broken
 	retry     time.Time
 	backoff   time.Duration
 }

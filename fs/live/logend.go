@@ -48,12 +48,18 @@ func (d *database) uncopied() (wal.Pgno, error) {
 	if pages == nil {
 		pages = d.logPages()
 	}
+	return d.notInFile(pages)
+}
+
+// notInFile returns one of pages that is in the file otherwise than it was
+// captured, or zero.
+func (d *database) notInFile(pages []wal.Pgno) (wal.Pgno, error) {
 	if len(pages) == 0 {
 		return 0, nil
 	}
 	f, _, err := d.openFile()
 	if errors.Is(err, errNotDatabase) {
-		return 0, nil // it is gone with its log, or emptied: not this function's concern
+		return 0, nil // it is gone, or was emptied: not this function's concern
 	}
 	if err != nil {
 		return 0, err

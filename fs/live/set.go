@@ -30,7 +30,10 @@ type set struct {
 	now    func() time.Time
 	logger *slog.Logger
 	inGate int64 // bytes up to which a base image is read within the gate
-	closed atomic.Bool
+	// closing ends when the set is closed, and background what runs until then.
+	closing    context.Context
+	cancel     context.CancelFunc
+	background sync.WaitGroup
 	// dir is where the tree is mounted, nil until it is.
 	dir atomic.Pointer[string]
 
@@ -39,11 +42,16 @@ type set struct {
 }
 
 func newSet(root string, open func(string) (Sink, error), now func() time.Time, logger *slog.Logger) *set {
-	return &set{root: root, open: open, now: now, logger: logger, inGate: inGate, files: make(map[string]*database)}
+	s := &set{root: root, open: open, now: now, logger: logger, inGate: inGate, files: make(map[string]*database)}
+	s.closing, s.cancel = context.WithCancel(context.Background())
+	return s
 }
 
-// mountedAt tells where the tree is mounted.
-func (s *set) mountedAt(dir string) { s.dir.Store(&dir) }
+// mountedAt tells where the tree is mounted, and that applications use it.
+func (s *set) mountedAt(dir string) {
+	s.dir.Store(&dir)
+	s.background.Go(func() { s.verifyForever(s.closing) })
+}
 
 // mounted returns the path of a file in the mount.
 func (s *set) mounted(path string) string {
@@ -53,7 +61,7 @@ func (s *set) mounted(path string) string {
 	return filepath.Join(s.root, filepath.FromSlash(path)) // nobody else uses it yet
 }
 
-func (s *set) isClosed() bool { return s.closed.Load() }
+func (s *set) isClosed() bool { return s.closing.Err() != nil }
 
 // at returns what is known of the main file at path, making it known if need
 // be, and counts handles more of it.
@@ -213,7 +221,8 @@ func (s *set) settle(ctx context.Context) error {
 
 // close saves everything and lets go of all databases.
 func (s *set) close() error {
-	s.closed.Store(true)
+	s.cancel()
+	s.background.Wait()
 	var errs []error
 	for _, d := range s.below("") {
 		errs = append(errs, d.close())
