@@ -86,30 +86,6 @@ func TestKeys(t *testing.T) {
 	})
 }
 
-// What parses encodes to the same bytes again.
-func FuzzParseKey(f *testing.F) {
-	for _, k := range []string{
-		"c/generations/0123456789abcdef/generation.json",
-		"a/b/generations/0123456789abcdef/wal/0000000001.wal",
-		"generations/generations/0123456789abcdef/wal/0000000001-0000000002.wal",
-		"c/generations/0123456789abcdef/wal/0000000001-0000000001.piece",
-		"c/generations/0123456789abcdef/snapshot/9999999999.snap",
-		"c/generations/0123456789abcdef/wal/+000000001.wal",
-		"/generations/0123456789abcdef/wal/0000000001.wal",
-	} {
-		f.Add(k)
-	}
-	f.Fuzz(func(t *testing.T, key string) {
-		o, err := generations.ParseKey(key)
-		if err == nil && o.Key() != key {
-			t.Fatalf("%q parses to %+v, which is %q", key, o, o.Key())
-		}
-		if err == nil && generations.CheckClient(o.Client) != nil {
-			t.Fatalf("%q parses with client %q", key, o.Client)
-		}
-	})
-}
-
 func TestClientOf(t *testing.T) {
 	for path, want := range map[string][2]string{
 		"c1/db.sqlite":        {"c1", "db.sqlite"},
@@ -223,34 +199,6 @@ func TestParseInstant(t *testing.T) {
 	}
 }
 
-// What an instant prints parses to the same instant.
-func FuzzParseInstant(f *testing.F) {
-	for _, s := range []string{"latest", "@12", "2h-ago", "2024-01-14", "2024-01-14T15:45", "2024-01-14T15:45:00.123456+01:00"} {
-		f.Add(s, int64(1705248000000000))
-	}
-	f.Fuzz(func(t *testing.T, s string, now int64) {
-		if now < -1<<52 || now > 1<<52 {
-			return // beyond what a year of four digits can say
-		}
-		i, err := generations.ParseInstant(s, wal.Time(now))
-		if err != nil {
-			return
-		}
-		if year := i.String(); strings.HasPrefix(year, "-") || len(year) == 28 {
-			return // an offset has moved it out of the years 0 to 9999
-		}
-		again, err := generations.ParseInstant(i.String(), wal.Time(now))
-		if err != nil || again.String() != i.String() {
-			t.Fatalf("%q is %s, which is %s, %v", s, i, again, err)
-		}
-		a, isTime := i.Time()
-		b, _ := again.Time()
-		if _, err := generations.ParseTime(s, wal.Time(now)); a != b || isTime != (err == nil) {
-			t.Fatalf("%q: %v %v %v", s, a, b, err)
-		}
-	})
-}
-
 func TestManifest(t *testing.T) {
 	m := generations.Manifest{
 		Format: 1, File: "db.sqlite", PageSize: 4096, Created: 1705248000123456, Writer: "w",
@@ -279,20 +227,6 @@ func TestManifest(t *testing.T) {
 	if _, err := generations.ParseManifest(m.Encode()[:40]); err == nil {
 		t.Error("a cut manifest was accepted")
 	}
-}
-
-func FuzzParseManifest(f *testing.F) {
-	f.Add(generations.Manifest{Format: 1, File: "a.db", PageSize: 512, Created: 1, Writer: "w"}.Encode())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := generations.ParseManifest(b)
-		if err != nil {
-			return
-		}
-		again, err := generations.ParseManifest(m.Encode())
-		if err != nil || string(again.Encode()) != string(m.Encode()) {
-			t.Fatalf("%+v becomes %+v, %v", m, again, err)
-		}
-	})
 }
 
 func TestSpoolIsForOneURLAndOneProcess(t *testing.T) {

@@ -50,15 +50,22 @@ func (t *times) load() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("spool: %w", err)
 	}
-	t.known = make(map[wal.TXID]timeRecord)
+	t.known, t.end = parseTimes(b)
+	return nil
+}
+
+// parseTimes returns the records in b that are intact, and where those end that
+// are whole.
+func parseTimes(b []byte) (known map[wal.TXID]timeRecord, end int64) {
+	known = make(map[wal.TXID]timeRecord)
 	for ; len(b) >= timeRecordSize; b = b[timeRecordSize:] {
-		t.end += timeRecordSize
+		end += timeRecordSize
 		u64 := func(i int) uint64 { return binary.BigEndian.Uint64(b[8*i:]) }
 		if binary.BigEndian.Uint32(b[4*8:]) == crc32.ChecksumIEEE(b[:4*8]) {
-			t.known[wal.TXID(u64(1))] = timeRecord{ID(u64(0)), wal.Time(u64(2)), wal.Checksum(u64(3))}
+			known[wal.TXID(u64(1))] = timeRecord{ID(u64(0)), wal.Time(u64(2)), wal.Checksum(u64(3))}
 		}
 	}
-	return nil
+	return known, end
 }
 
 // recall returns when txn was committed, which follows one of the time after
@@ -103,16 +110,21 @@ func (t *times) write(g ID, txn wal.TxnInfo) error {
 		}
 		t.file = f
 	}
-	b := make([]byte, 0, timeRecordSize)
-	for _, v := range []uint64{uint64(g), uint64(txn.ID), uint64(txn.Time), uint64(txn.Checksum)} {
-		b = binary.BigEndian.AppendUint64(b, v)
-	}
-	b = binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
+	b := appendTime(make([]byte, 0, timeRecordSize), g, txn)
 	if _, err := t.file.WriteAt(b, t.end); err != nil {
 		return err
 	}
 	t.end += timeRecordSize
 	return nil
+}
+
+// appendTime appends the record of txn.
+func appendTime(b []byte, g ID, txn wal.TxnInfo) []byte {
+	at := len(b)
+	for _, v := range []uint64{uint64(g), uint64(txn.ID), uint64(txn.Time), uint64(txn.Checksum)} {
+		b = binary.BigEndian.AppendUint64(b, v)
+	}
+	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b[at:]))
 }
 
 // retract takes back the record noted last.

@@ -91,27 +91,3 @@ func TestParseURLErrors(t *testing.T) {
 		}
 	}
 }
-
-// FuzzParseURL: what is accepted prints as something that reads the same.
-func FuzzParseURL(f *testing.F) {
-	for _, s := range []string{
-		"s3://bucket/databases/c1?endpoint=http://127.0.0.1:7070&region=eu-west-1&path-style=true",
-		"s3://b/%3F%23%25+%2B ü?path-style=false", "file:///srv/back%20up", "file:///%2F%3F", "s3://key:secret@b",
-	} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		u, err := ParseURL(s)
-		if err != nil {
-			if strings.Contains(err.Error(), "\n") {
-				t.Errorf("error of more than a line: %q", err)
-			}
-			return
-		}
-		printed := u.String()
-		again, err := ParseURL(printed)
-		if err != nil || again != u || again.String() != printed {
-			t.Errorf("%q: %+v is printed as %q, which reads as %+v, %v", s, u, printed, again, err)
-		}
-	})
-}
