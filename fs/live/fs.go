@@ -206,6 +206,9 @@ func (f *FS) Settle(ctx context.Context) error {
 func (f *FS) Close() error {
 	select {
 	case <-f.server.Done():
+		if f.set != nil {
+			f.set.abandoned()
+		}
 		return f.tree.close()
 	default:
 		return f.tree.watcher.close()

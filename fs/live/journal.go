@@ -266,10 +266,36 @@ func (d *database) quiet(delay time.Duration) {
 		delay = min(2*delay, maxLookDelay)
 		time.AfterFunc(delay, func() { d.quiet(delay) })
 	case busy:
-	case d.phase == idle:
-		d.takeIn()
 	default:
-		d.commitFile()
+		d.takeWritten()
+	}
+}
+
+// takeWritten takes what the main file has, at a quiet point. The caller holds
+// d.mu.
+func (d *database) takeWritten() {
+	if d.phase == idle {
+		d.takeIn()
+		return
+	}
+	d.commitFile()
+}
+
+// abandoned takes what was written without a journal and never will be committed
+// in any other way: nobody uses the mount any more. A transaction that was left
+// half done is SQLite's to roll back.
+func (d *database) abandoned() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.unsettled() {
+		return
+	}
+	hot, err := d.journalHot()
+	switch {
+	case err != nil:
+		d.fail(err)
+	case !hot:
+		d.takeWritten()
 	}
 }
 

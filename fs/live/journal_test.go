@@ -68,6 +68,14 @@ func TestUnjournalledWritesAreCaptured(t *testing.T) {
 				want := c.serialize()
 				w.await("all of it is captured", func() bool { _, ok := r.has(want); return ok })
 			}
+			// The end of the mount is a quiet point too.
+			c.exec("DELETE FROM t WHERE id > 50")
+			want := c.serialize()
+			c.close()
+			w.unmount()
+			if _, ok := r.has(want); !ok {
+				t.Error("what was written just before the mount ended is not captured")
+			}
 		})
 	}
 }

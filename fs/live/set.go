@@ -219,6 +219,13 @@ func (s *set) settle(ctx context.Context) error {
 	return nil
 }
 
+// abandoned takes what was written last, now that nobody uses the mount.
+func (s *set) abandoned() {
+	for _, d := range s.below("") {
+		d.abandoned()
+	}
+}
+
 // close saves everything and lets go of all databases.
 func (s *set) close() error {
 	s.cancel()
