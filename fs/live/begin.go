@@ -59,7 +59,7 @@ func (d *database) halfWritten() bool {
 
 // start begins to follow f, which has the header.
 func (d *database) start(f *os.File, header wal.DatabaseHeader) error {
-	if err := d.prepare(f, header); err != nil {
+	if err := d.prepare(header); err != nil {
 		return err
 	}
 	size, err := databasePages(f, header)
@@ -83,13 +83,10 @@ func (d *database) start(f *os.File, header wal.DatabaseHeader) error {
 	return d.goOn(f, size, sums, past)
 }
 
-// prepare gets ready for following the file f, which has the header.
-func (d *database) prepare(f *os.File, header wal.DatabaseHeader) error {
-	st, err := f.Stat()
-	if err != nil {
-		return err
-	}
+// prepare gets ready for following the file, which has the header.
+func (d *database) prepare(header wal.DatabaseHeader) error {
 	if d.sink == nil {
+		var err error
 		if d.sink, err = d.set.open(d.path); err != nil {
 			return err
 		}
@@ -97,15 +94,16 @@ func (d *database) prepare(f *os.File, header wal.DatabaseHeader) error {
 	if err := d.sink.Ready(); err != nil {
 		return err
 	}
-	d.stat, d.pageSize = st, header.PageSize
+	d.pageSize = header.PageSize
 	d.touched, d.rescan, d.newest, d.ending = nil, false, nil, nil
 	d.hint.SetPageSize(d.pageSize)
 	return d.openLog()
 }
 
-// openFile opens the backing database file and reads its header.
+// openFile opens the backing database file, which is d's from now on, and reads
+// its header.
 func (d *database) openFile() (*os.File, wal.DatabaseHeader, error) {
-	f, err := os.Open(d.file())
+	f, err := openRegular(d.file())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, wal.DatabaseHeader{}, errNotDatabase
 	}
@@ -113,6 +111,9 @@ func (d *database) openFile() (*os.File, wal.DatabaseHeader, error) {
 		return nil, wal.DatabaseHeader{}, err
 	}
 	header, err := readHeader(f)
+	if err == nil && !d.set.claim(d, f) {
+		err = errNotDatabase // of this name: it is another database's file
+	}
 	if err != nil {
 		f.Close()
 		return nil, header, err

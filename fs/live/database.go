@@ -37,9 +37,11 @@ func (p phase) String() string {
 type database struct {
 	path string // of the main file, below the root
 	set  *set
-	// handles counts the application's open handles of the file and its log;
-	// set.mu guards it.
-	handles int
+
+	// set.mu guards what follows.
+	handles int                 // the application's, of the file and what is beside it
+	id      fileID              // of the main file, once claimed
+	others  map[string]struct{} // hard links to it that have been seen
 
 	// mu guards what follows. A gate holds it while the operation it guards is
 	// carried out, so that nobody looks at a log that is half changed.
@@ -57,7 +59,6 @@ type database struct {
 	// fruitless counts the looks by timer since one was told of a commit: a
 	// long transaction that is being spilled is not read over and over.
 	fruitless int
-	stat      os.FileInfo // of the main file when it was taken in
 	image     *imaging
 	touched   map[wal.Pgno]struct{} // pages written without a log since the last commit
 	rescan    bool                  // any page may have been written without a log

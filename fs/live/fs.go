@@ -18,6 +18,7 @@ import (
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 
 	"github.com/walback/walback/fs"
 )
@@ -218,7 +219,8 @@ func (f *FS) Close() error {
 // indifferent is the watcher of a mount that captures nothing.
 type indifferent struct{}
 
-func (indifferent) Opened(string, int) watch { return nil }
-func (indifferent) Gate(string, gateOp)      {}
-func (indifferent) Done(string, gateOp)      {}
-func (indifferent) close() error             { return nil }
+func (indifferent) Names(bool) func()                            { return func() {} }
+func (indifferent) Opened(string, int, *unix.Statx_t, int) watch { return nil }
+func (indifferent) Gate(string, gateOp) func(bool)               { return func(bool) {} }
+func (indifferent) Rename(string, string, bool) func(bool)       { return func(bool) {} }
+func (indifferent) close() error                                 { return nil }

@@ -2,7 +2,6 @@ package live
 
 import (
 	"context"
-	"strings"
 	"syscall"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
@@ -10,38 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/walback/walback/fs"
-	"github.com/walback/walback/wal"
 )
-
-// role is what a file may be to a database, judged once by its name when it is
-// opened, so that a write need not ask.
-type role uint8
-
-const (
-	rolePlain   role = iota // no name SQLite derives; any of them may be a database
-	roleLog                 // *-wal
-	roleIndex               // *-shm, the wal-index: never of interest
-	roleJournal             // *-journal
-)
-
-func roleOf(path string) role {
-	switch {
-	case strings.HasSuffix(path, "-wal"):
-		return roleLog
-	case strings.HasSuffix(path, "-shm"):
-		return roleIndex
-	case strings.HasSuffix(path, "-journal"):
-		return roleJournal
-	}
-	return rolePlain
-}
 
 // handle is a file as one application has it open. The kernel sends nothing
 // for it after its release.
 type handle struct {
 	node  *node
 	fd    int
-	role  role
 	watch watch // nil: nobody cares
 }
 
@@ -61,11 +35,8 @@ var (
 )
 
 func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
-	p, _ := n.path()
-	if err := n.tree.admit(roleOf(p)); err != nil {
-		return nil, 0, fs.Errno(err)
-	}
-	fd, st, err := n.openTruncating(p, flags)
+	defer n.tree.watcher.Names(false)()
+	fd, st, p, err := n.openTruncating(flags)
 	if err != nil {
 		return nil, 0, fs.Errno(err)
 	}
@@ -73,15 +44,16 @@ func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32,
 	return h, answer, 0
 }
 
-// openTruncating opens n, the name p. The kernel truncates with a SETATTR of its
-// own, so O_TRUNC only comes when it has been asked to send it.
-func (n *node) openTruncating(p string, flags uint32) (int, unix.Statx_t, error) {
+// openTruncating opens n and returns with which path. The kernel truncates with a
+// SETATTR of its own, so O_TRUNC only comes when it has been asked to send it.
+func (n *node) openTruncating(flags uint32) (fd int, st unix.Statx_t, p string, err error) {
 	truncate := int(flags & syscall.O_TRUNC)
 	if truncate != 0 {
-		n.tree.watcher.Gate(p, opTruncate)
-		defer n.tree.watcher.Done(p, opTruncate)
+		p, _ := n.path()
+		over := n.tree.watcher.Gate(p, opTruncate)
+		defer func() { over(err == nil) }()
 	}
-	return n.open(backingFlags(flags) | truncate)
+	return n.openPath(backingFlags(flags) | truncate)
 }
 
 // backingFlags returns with which flags the backing file is opened. The kernel
@@ -95,15 +67,16 @@ func backingFlags(flags uint32) int {
 // attributes st, and decides how the kernel uses it. This is the place where a handle would be made one
 // whose I/O goes past the daemon.
 func newHandle(n *node, fd int, st *unix.Statx_t, path string, flags uint32) (*handle, uint32) {
-	h := &handle{node: n, fd: fd, role: roleOf(path)}
-	if path != "" && h.role != roleIndex {
-		h.watch = n.tree.watcher.Opened(path, int(flags))
+	h := &handle{node: n, fd: fd}
+	role := roleOf(path)
+	if path != "" && role != roleIndex {
+		h.watch = n.tree.watcher.Opened(path, fd, st, int(flags))
 	}
 	n.add(h)
 	n.sawMode(st.Mode)
 	// What the kernel has cached stays: files change through the mount only.
 	answer := uint32(fuse.FOPEN_KEEP_CACHE)
-	if h.role != rolePlain || flags&syscall.O_ACCMODE == syscall.O_RDONLY {
+	if role != rolePlain || flags&syscall.O_ACCMODE == syscall.O_RDONLY {
 		// SQLite makes its files durable by fsync; a close has nothing to report.
 		answer |= fuse.FOPEN_NOFLUSH
 	}
@@ -121,30 +94,18 @@ func (h *handle) Write(ctx context.Context, p []byte, off int64) (uint32, syscal
 	if h.watch == nil {
 		return h.pwrite(p, off)
 	}
-	op, gated := h.writeOp(off)
+	op, gated := writeOp(h.watch.Role(), off)
+	told := h.watch.Written
 	if gated {
-		h.watch.Gate(op)
-		defer h.watch.Done(op)
+		passage := h.watch.Gate(op)
+		defer passage.Done()
+		told = passage.Written
 	}
 	n, errno := h.pwrite(p, off)
 	if n > 0 {
-		h.watch.Written(off, p[:n])
+		told(off, p[:n])
 	}
 	return n, errno
-}
-
-// writeOp returns what a write at off is to the watcher, and false when it need
-// not be asked first.
-func (h *handle) writeOp(off int64) (gateOp, bool) {
-	switch h.role {
-	case rolePlain:
-		return opWrite, true
-	case roleLog:
-		return opLogRestart, off < wal.HeaderSize
-	case roleJournal:
-		return opJournal, off == 0
-	}
-	return 0, false
 }
 
 // pwrite writes p at off. It may write less: the kernel tells the application.
@@ -158,8 +119,7 @@ func (h *handle) pwrite(p []byte, off int64) (uint32, syscall.Errno) {
 
 func (h *handle) truncate(size int64) error {
 	if h.watch != nil {
-		h.watch.Gate(opTruncate)
-		defer h.watch.Done(opTruncate)
+		defer h.watch.Gate(opTruncate).Done()
 	}
 	return unix.Ftruncate(h.fd, size)
 }
@@ -187,8 +147,7 @@ func (h *handle) Allocate(ctx context.Context, off, size uint64, mode uint32) sy
 		return fs.Errno(err)
 	}
 	if h.watch != nil {
-		h.watch.Gate(opChange)
-		defer h.watch.Done(opChange)
+		defer h.watch.Gate(opChange).Done()
 	}
 	return fs.Errno(unix.Fallocate(h.fd, mode, int64(off), int64(size)))
 }
@@ -216,15 +175,14 @@ func (h *handle) Release(ctx context.Context) syscall.Errno {
 func (n *node) CopyFileRange(ctx context.Context, fhIn gofs.FileHandle, offIn uint64, out *gofs.Inode, fhOut gofs.FileHandle, offOut uint64, size uint64, flags uint64) (uint32, syscall.Errno) {
 	from, ok1 := fhIn.(*handle)
 	to, ok2 := fhOut.(*handle)
-	if !ok1 || !ok2 || to.role != rolePlain {
+	if !ok1 || !ok2 || to.watch != nil && to.watch.Role() != rolePlain {
 		return 0, syscall.EOPNOTSUPP
 	}
 	if err := to.node.dropSetID(ctx); err != nil {
 		return 0, fs.Errno(err)
 	}
 	if to.watch != nil {
-		to.watch.Gate(opChange)
-		defer to.watch.Done(opChange)
+		defer to.watch.Gate(opChange).Done()
 	}
 	// The answer has 32 bits.
 	const most = 1 << 30

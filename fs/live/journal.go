@@ -111,10 +111,17 @@ func (d *database) journalChanged() {
 }
 
 // journalHot reports whether there is a journal that SQLite would roll back, or
-// whose transaction is under way: it has a header. (SQLite file format §3; the
-// header's first eight bytes are written before any page of the database.)
+// whose transaction is under way. The caller holds d.mu.
 func (d *database) journalHot() (bool, error) {
-	f, err := os.Open(d.file() + journalSuffix)
+	hot, err := hotJournal(d.file() + journalSuffix)
+	return hot || err == nil && d.foreignHot(), err
+}
+
+// hotJournal reports whether the file is a journal that has not ended: it has a
+// header. (SQLite file format §3; the header's first eight bytes are written
+// before any page of the database.)
+func hotJournal(name string) (bool, error) {
+	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

@@ -3,6 +3,7 @@ package live
 import (
 	"context"
 	"errors"
+	"path"
 	"syscall"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
@@ -34,9 +35,11 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 	if err := n.tree.admit(roleOf(name)); err != nil {
 		return nil, nil, 0, fs.Errno(err)
 	}
-	fd := -1
+	defer n.tree.watcher.Names(false)()
+	fd, p := -1, ""
 	var st unix.Statx_t
-	err := n.in(func(dir int) (err error) {
+	err := n.inPath(func(dir int, at string) (err error) {
+		p = path.Join(at, name)
 		fd, err = openAt(dir, name, backingFlags(flags)|unix.O_CREAT|unix.O_EXCL, mode)
 		if err != nil {
 			return err
@@ -54,7 +57,7 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 		return nil, nil, 0, fs.Errno(err)
 	}
 	inode := n.inode(ctx, &st, &out.Attr)
-	h, answer := newHandle(inode.Operations().(*node), fd, &st, n.child(name), flags)
+	h, answer := newHandle(inode.Operations().(*node), fd, &st, p, flags)
 	return inode, h, answer, 0
 }
 
@@ -134,11 +137,11 @@ func (n *node) Link(ctx context.Context, target gofs.InodeEmbedder, name string,
 	if !ok || n.hides(name) {
 		return nil, syscall.EPERM
 	}
-	to := n.child(name)
-	n.tree.watcher.Gate(to, opLink)
-	defer n.tree.watcher.Done(to, opLink)
+	defer n.tree.watcher.Names(true)()
 	var st unix.Statx_t
-	err := n.in(func(dir int) error {
+	err := n.inPath(func(dir int, at string) (err error) {
+		over := n.tree.watcher.Gate(path.Join(at, name), opLink)
+		defer func() { over(err == nil) }()
 		return file.with(func(fd int) (err error) {
 			if err := unix.Linkat(unix.AT_FDCWD, procPath(fd), dir, name, unix.AT_SYMLINK_FOLLOW); err != nil {
 				return err
@@ -157,12 +160,18 @@ func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
 	if n.hides(name) {
 		return syscall.EPERM
 	}
-	p := n.child(name)
-	n.tree.watcher.Gate(p, opUnlink)
-	defer n.tree.watcher.Done(p, opUnlink)
 	last := n.losing(name)
-	err := n.in(func(dir int) error { return unix.Unlinkat(dir, name, 0) })
+	err := n.unlink(name)
 	return fs.Errno(errors.Join(err, last.lost()))
+}
+
+func (n *node) unlink(name string) error {
+	defer n.tree.watcher.Names(false)()
+	return n.inPath(func(dir int, at string) (err error) {
+		over := n.tree.watcher.Gate(path.Join(at, name), opUnlink)
+		defer func() { over(err == nil) }()
+		return unix.Unlinkat(dir, name, 0)
+	})
 }
 
 func (n *node) Rmdir(ctx context.Context, name string) syscall.Errno {
@@ -184,23 +193,20 @@ func (n *node) Rename(ctx context.Context, name string, newParent gofs.InodeEmbe
 	if flags&^(unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE) != 0 {
 		return syscall.EINVAL
 	}
-	// In one order for everybody: two renames the opposite way would wait for
-	// each other for ever.
-	first, second := n.child(name), to.child(newName)
-	if first > second {
-		first, second = second, first
-	}
-	for _, p := range []string{first, second} {
-		n.tree.watcher.Gate(p, opRename)
-		defer n.tree.watcher.Done(p, opRename)
-	}
 	last := to.losing(newName)
-	err := n.in(func(dir int) error {
-		return to.in(func(newDir int) error {
-			return unix.Renameat2(dir, name, newDir, newName, uint(flags))
+	err := n.rename(name, to, newName, uint(flags))
+	return fs.Errno(errors.Join(err, last.lost()))
+}
+
+func (n *node) rename(name string, to *node, newName string, flags uint) error {
+	defer n.tree.watcher.Names(true)()
+	return n.inPath(func(dir int, from string) error {
+		return to.inPath(func(newDir int, at string) (err error) {
+			over := n.tree.watcher.Rename(path.Join(from, name), path.Join(at, newName), flags&unix.RENAME_EXCHANGE != 0)
+			defer func() { over(err == nil) }()
+			return unix.Renameat2(dir, name, newDir, newName, flags)
 		})
 	})
-	return fs.Errno(errors.Join(err, last.lost()))
 }
 
 // adopt gives a file just created in dir to the caller, as if the caller had

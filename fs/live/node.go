@@ -3,7 +3,6 @@ package live
 import (
 	"context"
 	"errors"
-	"path"
 	"runtime"
 	"slices"
 	"sync"
@@ -52,38 +51,41 @@ func (n *node) path() (string, bool) {
 	return p, p != ""
 }
 
-// child returns the path of name in the directory n.
-func (n *node) child(name string) string {
-	p, _ := n.path()
-	return path.Join(p, name)
+// open opens n in the backing directory.
+func (n *node) open(flags int) (int, unix.Statx_t, error) {
+	fd, st, _, err := n.openPath(flags)
+	return fd, st, err
 }
 
-// open opens n in the backing directory by its path. The path is computed,
-// then used: a rename in between makes it another file's. So what was opened is
-// compared with what n is, and the path looked at again if it differs.
-func (n *node) open(flags int) (int, unix.Statx_t, error) {
+// openPath opens n in the backing directory by its path, which it returns too;
+// that of a file without a name is empty. The path is computed, then used: a
+// rename in between makes it another file's. So what was opened is compared with
+// what n is, and the path looked at again if it differs.
+func (n *node) openPath(flags int) (int, unix.Statx_t, string, error) {
 	if n.IsRoot() {
 		fd, err := openAt(n.tree.dir, ".", flags, 0)
 		if err != nil {
-			return -1, unix.Statx_t{}, err
+			return -1, unix.Statx_t{}, "", err
 		}
-		return n.opened(fd)
+		fd, st, err := n.opened(fd)
+		return fd, st, "", err
 	}
 	const attempts = 64
 	for i := range attempts {
 		p, ok := n.path()
 		if !ok {
-			return n.reopen(flags)
+			fd, st, err := n.reopen(flags)
+			return fd, st, "", err
 		}
 		fd, err := openAt(n.tree.dir, p, flags, 0)
 		switch {
 		case err == nil:
 			fd, st, err := n.opened(fd)
 			if !errors.Is(err, syscall.ESTALE) {
-				return fd, st, err
+				return fd, st, p, err
 			}
 		case !moved(err):
-			return -1, unix.Statx_t{}, err
+			return -1, unix.Statx_t{}, "", err
 		}
 		// A rename is done and not known yet: a moment, unless the processor that
 		// is to tell us is busy.
@@ -94,7 +96,7 @@ func (n *node) open(flags int) (int, unix.Statx_t, error) {
 		}
 	}
 	// The kernel looks the name up again.
-	return -1, unix.Statx_t{}, syscall.ESTALE
+	return -1, unix.Statx_t{}, "", syscall.ESTALE
 }
 
 // opened checks that fd is n. It is closed otherwise, and the error is ESTALE.
@@ -143,14 +145,19 @@ func (n *node) withKnown(f func(fd int) error) (bool, error) {
 
 // in calls f with an O_PATH descriptor of the directory n. f must not keep it.
 func (n *node) in(f func(dir int) error) error {
+	return n.inPath(func(dir int, _ string) error { return f(dir) })
+}
+
+// inPath is in, with the path that the directory has.
+func (n *node) inPath(f func(dir int, path string) error) error {
 	if n.IsRoot() {
-		return f(n.tree.dir)
+		return f(n.tree.dir, "")
 	}
-	fd, _, err := n.open(unix.O_PATH | unix.O_DIRECTORY)
+	fd, _, p, err := n.openPath(unix.O_PATH | unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(fd), unix.Close(fd))
+	return errors.Join(f(fd, p), unix.Close(fd))
 }
 
 func (n *node) add(h *handle) {

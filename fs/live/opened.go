@@ -1,90 +1,259 @@
 package live
 
-import "github.com/walback/walback/wal"
+import (
+	"slices"
+	"sync/atomic"
 
-// fileWatch watches a handle of a main database file, or of any file that may
-// become one.
-type fileWatch struct {
-	d       *database
-	written bool // through this handle; d.mu guards it
+	"golang.org/x/sys/unix"
+
+	"github.com/walback/walback/wal"
+)
+
+// fileID tells a file of the backing tree from all others, also from later ones
+// of the same inode number. The zero value is no file.
+type fileID struct {
+	dev, ino uint64
+	born     unix.StatxTimestamp
 }
 
-// logWatch watches a handle of a log.
-type logWatch struct{ d *database }
-
-// Gate implements watch. The lock is held until Done, so that nobody looks
-// while the file changes.
-func (w *fileWatch) Gate(gateOp) {
-	w.d.mu.Lock()
-	w.written = true
-	w.d.gateFile()
+func idOf(st *unix.Statx_t) fileID {
+	return fileID{dev: device(st), ino: st.Ino, born: st.Btime}
 }
 
-// Done implements watch.
-func (w *fileWatch) Done(op gateOp) {
-	defer w.d.mu.Unlock()
-	if op != opWrite {
-		w.d.resized(op)
+// part is what a file is to a database.
+type part struct {
+	d    *database // nil: the file is nobody's
+	role role
+}
+
+// openFile is a file that the application has open, whatever it is called and
+// through however many handles.
+type openFile struct {
+	set *set
+	id  fileID
+	// is changes with the names of the file, under the lock of the database that
+	// it was a part of, and under set.mu.
+	is atomic.Pointer[part]
+
+	// set.mu guards what follows.
+	handles int
+	names   []string // under which it was opened, as they are by now
+}
+
+// lock locks the database that the file is a part of now, if any, and returns
+// what it is. As long as the lock is held it stays that.
+func (f *openFile) lock() part {
+	for {
+		p := f.is.Load()
+		if p.d == nil {
+			return *p
+		}
+		p.d.mu.Lock()
+		if f.is.Load() == p {
+			return *p
+		}
+		p.d.mu.Unlock()
 	}
 }
 
-// Written implements watch. It comes between Gate and Done, so the lock is held.
-func (w *fileWatch) Written(off int64, p []byte) { w.d.touch(off, p) }
+func (p part) unlock() {
+	if p.d != nil {
+		p.d.mu.Unlock()
+	}
+}
+
+// openHandle is the watch of one handle.
+type openHandle struct {
+	*openFile
+	written atomic.Bool // through this handle, to a main file
+}
+
+var _ watch = (*openHandle)(nil)
+
+// Role implements watch.
+func (h *openHandle) Role() role { return h.is.Load().role }
+
+// Gate implements watch. The lock of the database is held until Done, so that
+// nobody looks while the file changes.
+func (h *openHandle) Gate(op gateOp) passage {
+	p := h.lock()
+	if p.d != nil && p.role == rolePlain {
+		h.written.Store(true)
+	}
+	return p.enter(op)
+}
+
+// Written implements watch.
+func (h *openHandle) Written(off int64, b []byte) {
+	p := h.lock()
+	defer p.unlock()
+	switch {
+	case p.d == nil:
+	case p.role == roleLog:
+		p.d.logWritten(off, b)
+	case p.role == rolePlain: // by a rename during the write
+		h.written.Store(true)
+		p.d.touch(off, b)
+	}
+}
 
 // Released implements watch. A database that was copied into the mount is
 // followed from here on, though no connection was opened yet.
-func (w *fileWatch) Released() {
-	w.d.mu.Lock()
-	written := w.written
-	w.d.mu.Unlock()
-	if written {
-		w.d.set.consider(w.d.path)
+func (h *openHandle) Released() {
+	if h.written.Load() {
+		h.set.considerFile(h.openFile)
 	}
-	w.d.set.released(w.d)
+	h.set.released(h.openFile)
 }
 
-// Gate implements watch. The lock is held until Done.
-func (w *logWatch) Gate(op gateOp) {
-	w.d.mu.Lock()
-	w.d.gateLog(op)
+// inPassage is an operation that has passed its gate.
+type inPassage struct {
+	part
+	op gateOp
 }
 
-// Done implements watch.
-func (w *logWatch) Done(op gateOp) {
-	defer w.d.mu.Unlock()
-	w.d.logChanged()
+// enter passes the gate. The caller holds the lock of the database, and gives
+// it to the passage.
+func (p part) enter(op gateOp) passage {
+	if p.d == nil {
+		return inPassage{p, op}
+	}
+	switch p.role {
+	case rolePlain:
+		p.d.gateFile()
+	case roleLog:
+		p.d.gateLog(op)
+	}
+	return inPassage{p, op}
 }
 
-// Written implements watch. A write that begins within the header comes
-// between Gate and Done, so the lock is held already.
-func (w *logWatch) Written(off int64, p []byte) {
-	d := w.d
-	if off < wal.HeaderSize {
-		d.hint.Wrote(off, p)
+// Written implements passage.
+func (p inPassage) Written(off int64, b []byte) {
+	switch {
+	case p.d == nil:
+	case p.role == rolePlain:
+		p.d.touch(off, b)
+	case p.role == roleLog && off < wal.HeaderSize:
+		p.d.hint.Wrote(off, b)
+	case p.role == roleLog:
+		p.d.logWritten(off, b)
+	}
+}
+
+// Done implements passage.
+func (p inPassage) Done() {
+	if p.d == nil {
 		return
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.logWritten(off, p)
+	defer p.d.mu.Unlock()
+	switch p.role {
+	case rolePlain:
+		if p.op != opWrite {
+			p.d.resized(p.op)
+		}
+	case roleLog:
+		p.d.logChanged()
+	case roleJournal:
+		p.d.journalChanged()
+	case roleForeign:
+		p.d.quietSoon()
+	}
 }
 
-// Released implements watch.
-func (w *logWatch) Released() { w.d.set.released(w.d) }
-
-// journalWatch watches a handle of a rollback journal.
-type journalWatch struct{ d *database }
-
-// Gate implements watch. The lock is held until Done.
-func (w *journalWatch) Gate(gateOp) { w.d.mu.Lock() }
-
-// Done implements watch.
-func (w *journalWatch) Done(gateOp) {
-	defer w.d.mu.Unlock()
-	w.d.journalChanged()
+// Opened implements watcher.
+func (s *set) Opened(path string, fd int, st *unix.Statx_t, flags int) watch {
+	h := &openHandle{openFile: s.take(path, idOf(st))}
+	if flags&unix.O_TRUNC != 0 && h.Role() == rolePlain {
+		h.written.Store(true)
+	}
+	// It may have lost its name before it was known here that it is open.
+	if now, err := statAt(fd, ""); err == nil && now.Nlink == 0 {
+		s.rejoin(h.openFile, func() { h.names = nil })
+	}
+	return h
 }
 
-// Written implements watch. What is in the journal does not matter.
-func (w *journalWatch) Written(int64, []byte) {}
+// take returns the open file id, with one handle more and the name path.
+func (s *set) take(path string, id fileID) *openFile {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.opened[id]
+	if f == nil {
+		f = &openFile{set: s, id: id}
+		f.is.Store(new(part))
+		s.opened[id] = f
+	}
+	if !slices.Contains(f.names, path) {
+		f.names = append(f.names, path)
+	}
+	if f.is.Load().d == nil {
+		s.join(f)
+	}
+	f.handles++
+	if d := f.is.Load().d; d != nil {
+		d.handles++
+	}
+	return f
+}
 
-// Released implements watch.
-func (w *journalWatch) Released() { w.d.set.released(w.d) }
+// released counts a handle of f less, and forgets a file that nobody has open
+// and that is no database.
+func (s *set) released(f *openFile) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f.handles--
+	if f.handles == 0 {
+		delete(s.opened, f.id)
+	}
+	if d := f.is.Load().d; d != nil {
+		d.handles--
+		s.forget(d)
+	}
+}
+
+// rejoin finds out anew what f is a part of, when names has changed its names.
+func (s *set) rejoin(f *openFile, names func()) {
+	p := f.lock()
+	defer p.unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	names()
+	s.join(f)
+}
+
+// join makes f a part of what its names say. The caller holds s.mu, and the lock
+// of the database that f was a part of.
+func (s *set) join(f *openFile) {
+	was, is := f.is.Load(), s.partOf(f)
+	if *was == is {
+		return
+	}
+	if was.d != nil {
+		was.d.handles -= f.handles
+	}
+	if is.d != nil {
+		is.d.handles += f.handles
+	}
+	f.is.Store(&is)
+}
+
+// partOf returns what f is a part of by its names. A database has only one,
+// whatever other names the file has. The caller holds s.mu.
+func (s *set) partOf(f *openFile) part {
+	if d := s.owners[f.id]; d != nil {
+		return part{d, rolePlain}
+	}
+	if len(f.names) == 0 {
+		return part{}
+	}
+	base, role := partOf(f.names[0])
+	switch role {
+	case roleIndex:
+		return part{role: role}
+	case roleLog, roleJournal:
+		if d := s.elsewhere(base); d != nil {
+			return part{d, roleForeign}
+		}
+	}
+	return part{s.at(base), role}
+}

@@ -3,24 +3,16 @@ package live
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/walback/walback/wal"
 )
-
-// logSuffix is what SQLite appends to a database's name for its log.
-const logSuffix = "-wal"
 
 // set is the watcher of a live mount: the files that are, or may become,
 // databases to follow.
@@ -37,12 +29,27 @@ type set struct {
 	// dir is where the tree is mounted, nil until it is.
 	dir atomic.Pointer[string]
 
-	mu    sync.Mutex
-	files map[string]*database // by the path of the main file
+	// names is held while a path is in use, and exclusively while files get other
+	// paths. It is taken before the lock of any database, and that before mu.
+	names sync.RWMutex
+	moved []string // paths at and below which databases may be new; guarded by names
+
+	mu     sync.Mutex
+	files  map[string]*database // by the path of the main file
+	opened map[fileID]*openFile // what the application has open
+	owners map[fileID]*database // who has claimed which main file
+	// searching is nil unless names of databases are being looked for; then it is
+	// sent to for looking once more.
+	searching chan struct{}
 }
 
 func newSet(root string, open func(string) (Sink, error), now func() time.Time, logger *slog.Logger) *set {
-	s := &set{root: root, open: open, now: now, logger: logger, inGate: inGate, files: make(map[string]*database)}
+	s := &set{
+		root: root, open: open, now: now, logger: logger, inGate: inGate,
+		files:  make(map[string]*database),
+		opened: make(map[fileID]*openFile),
+		owners: make(map[fileID]*database),
+	}
 	s.closing, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -64,26 +71,14 @@ func (s *set) mounted(path string) string {
 func (s *set) isClosed() bool { return s.closing.Err() != nil }
 
 // at returns what is known of the main file at path, making it known if need
-// be, and counts handles more of it.
-func (s *set) at(path string, handles int) *database {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// be. The caller holds s.mu.
+func (s *set) at(path string) *database {
 	d := s.files[path]
 	if d == nil {
 		d = &database{path: path, set: s}
 		s.files[path] = d
 	}
-	d.handles += handles
 	return d
-}
-
-// released counts a handle of d less, and forgets a file that nobody has open
-// and that is no database.
-func (s *set) released(d *database) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	d.handles--
-	s.forget(d)
 }
 
 // forget drops d if nothing is left to remember of it. The caller holds s.mu.
@@ -94,6 +89,7 @@ func (s *set) forget(d *database) {
 	defer d.mu.Unlock()
 	if d.phase == idle && d.sink == nil {
 		delete(s.files, d.path)
+		s.disclaim(d)
 	}
 }
 
@@ -110,78 +106,12 @@ func (s *set) below(path string) []*database {
 	defer s.mu.Unlock()
 	var found []*database
 	for p, d := range s.files {
-		if p == path || path == "" || strings.HasPrefix(p, path+"/") {
+		if _, ok := under(p, path); ok || path == "" {
 			found = append(found, d)
 		}
 	}
 	slices.SortFunc(found, func(a, b *database) int { return strings.Compare(a.path, b.path) })
 	return found
-}
-
-// takeInAll walks the backing tree below path and follows every database in it. A file that cannot be read is logged and passed over.
-func (s *set) takeInAll(path string) error {
-	var g errgroup.Group
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	top := filepath.Join(s.root, filepath.FromSlash(path))
-	err := filepath.WalkDir(top+"/.", func(name string, e fs.DirEntry, err error) error {
-		if err != nil {
-			if name == top+"/." {
-				return err
-			}
-			s.logger.Warn("not looked into for databases", "path", name, "error", err)
-			return nil
-		}
-		rel, err := filepath.Rel(s.root, name)
-		if err != nil {
-			return err
-		}
-		if e.IsDir() && rel == controlDir {
-			return filepath.SkipDir
-		}
-		if e.Type().IsRegular() && mayBeDatabase(rel) {
-			g.Go(func() error {
-				s.consider(filepath.ToSlash(rel))
-				return nil
-			})
-		}
-		return nil
-	})
-	return errors.Join(err, g.Wait())
-}
-
-// mayBeDatabase tells by the name whether a file can be a main database file.
-func mayBeDatabase(name string) bool {
-	for _, suffix := range []string{logSuffix, "-shm", journalSuffix} {
-		if strings.HasSuffix(name, suffix) {
-			return false
-		}
-	}
-	return true
-}
-
-// consider follows the file at path if it is a database and not followed yet.
-func (s *set) consider(path string) {
-	f, err := os.Open(filepath.Join(s.root, filepath.FromSlash(path)))
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			s.logger.Warn("not looked at for a database", "path", path, "error", err)
-		}
-		return
-	}
-	_, err = readHeader(f)
-	f.Close()
-	if err != nil {
-		if !errors.Is(err, errNotDatabase) {
-			s.logger.Warn("not looked at for a database", "path", path, "error", err)
-		}
-		return
-	}
-	d := s.at(path, 0)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.phase == idle {
-		d.takeIn()
-	}
 }
 
 // save makes everything the database at path has committed available to the
@@ -228,7 +158,9 @@ func (s *set) abandoned() {
 
 // close saves everything and lets go of all databases.
 func (s *set) close() error {
-	s.cancel()
+	s.mu.Lock()
+	s.cancel() // nothing begins in the background any more
+	s.mu.Unlock()
 	s.background.Wait()
 	var errs []error
 	for _, d := range s.below("") {
@@ -259,75 +191,6 @@ func (s *set) status() []Status {
 		d.mu.Unlock()
 	}
 	return all
-}
-
-// Opened implements watcher.
-func (s *set) Opened(path string, flags int) watch {
-	if base, ok := strings.CutSuffix(path, logSuffix); ok {
-		return &logWatch{s.at(base, 1)}
-	}
-	if base, ok := strings.CutSuffix(path, journalSuffix); ok {
-		return &journalWatch{s.at(base, 1)}
-	}
-	if !mayBeDatabase(path) {
-		return nil
-	}
-	return &fileWatch{d: s.at(path, 1), written: flags&os.O_TRUNC != 0}
-}
-
-// Gate implements watcher.
-func (s *set) Gate(path string, op gateOp) {
-	for _, d := range s.affected(path, op) {
-		d.mu.Lock()
-		d.look()
-		d.save()
-		d.mu.Unlock()
-	}
-}
-
-// Done implements watcher. It compares what is followed with what is there now.
-func (s *set) Done(path string, op gateOp) {
-	if base, ok := strings.CutSuffix(path, logSuffix); ok {
-		if d := s.known(base); d != nil {
-			d.logReplaced()
-		}
-		return
-	}
-	if base, ok := strings.CutSuffix(path, journalSuffix); ok {
-		if d := s.known(base); d != nil {
-			d.mu.Lock()
-			d.journalChanged()
-			d.mu.Unlock()
-		}
-		return
-	}
-	if op == opLink {
-		return
-	}
-	for _, d := range s.affected(path, op) {
-		d.fileReplaced(op)
-	}
-	if op != opRename {
-		return
-	}
-	if err := s.takeInAll(path); err != nil && !errors.Is(err, fs.ErrNotExist) && !isNotDir(err) {
-		s.logger.Warn("not looked into for databases", "path", path, "error", err)
-	}
-	if mayBeDatabase(path) {
-		s.consider(path)
-	}
-}
-
-// affected returns the databases that an operation on a name touches.
-func (s *set) affected(path string, op gateOp) []*database {
-	base, _ := strings.CutSuffix(path, logSuffix)
-	if op == opRename {
-		return s.below(base)
-	}
-	if d := s.known(base); d != nil {
-		return []*database{d}
-	}
-	return nil
 }
 
 var _ watcher = (*set)(nil)

@@ -2,6 +2,7 @@ package live
 
 import (
 	"context"
+	"errors"
 	"syscall"
 	"time"
 
@@ -74,11 +75,24 @@ func (n *node) resize(ctx context.Context, h *handle, in *fuse.SetAttrIn) error 
 	if h != nil {
 		return h.truncate(int64(size))
 	}
-	if p, ok := n.path(); ok {
-		n.tree.watcher.Gate(p, opTruncate)
-		defer n.tree.watcher.Done(p, opTruncate)
+	return n.truncate(int64(size))
+}
+
+// truncate is truncate(2).
+func (n *node) truncate(size int64) error {
+	defer n.tree.watcher.Names(false)()
+	fd, _, p, err := n.openPath(unix.O_PATH)
+	if err != nil {
+		return err
 	}
-	return n.with(func(fd int) error { return unix.Truncate(procPath(fd), int64(size)) })
+	cut := func() error { return unix.Truncate(procPath(fd), size) }
+	if p == "" {
+		return errors.Join(cut(), unix.Close(fd))
+	}
+	over := n.tree.watcher.Gate(p, opTruncate)
+	err = cut()
+	over(err == nil)
+	return errors.Join(err, unix.Close(fd))
 }
 
 func (n *node) utimens(in *fuse.SetAttrIn) error {

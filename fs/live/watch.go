@@ -1,31 +1,38 @@
 package live
 
+import "golang.org/x/sys/unix"
+
 // A watcher is told what the application does to files that may belong to a
 // database, and is waited for where it has to be first. Paths are
 // slash-separated and relative to the root of the mount. Every method may be
 // called concurrently, never with a lock of the tree held, and none can fail
 // the application's operation.
 //
-// Operations by name (unlink, rename, truncate(2)) go through the watcher.
+// Operations by name (unlink, rename, link, truncate(2)) go through the watcher.
 // Operations on an open file go through its watch, so that a write costs no
 // lookup.
 type watcher interface {
+	// Names is called before a path is looked up that the watcher is to be told
+	// of, and what it returns is called when that is over. Meanwhile no file gets
+	// another path. Whoever changes paths says so, and is alone.
+	Names(changing bool) (over func())
+
 	// Opened tells that the application has opened or created the regular file
-	// path, before it gets to use it; flags are those of open(2). It returns who
-	// watches this handle, or nil when nobody cares about any operation on it,
-	// now or later: a file that is no database yet may become one while it is
-	// open. It is not called for files named *-shm, nor for files without a name
-	// (O_TMPFILE). Several handles may share one watch.
-	Opened(path string, flags int) watch
+	// path, before it gets to use it: fd is the backing file, which had the
+	// attributes st, and flags are those of open(2). It returns who watches this
+	// handle, or nil when nobody cares about any operation on it, now or later: a
+	// file that is no database yet may become one while it is open. It is not
+	// called for files named *-shm, nor for files without a name (O_TMPFILE).
+	Opened(path string, fd int, st *unix.Statx_t, flags int) watch
 
-	// Gate is called before op is done to the name path and returns when that
-	// is safe. A rename calls it for both names in ascending order, also when
-	// they are directories, which may hold databases.
-	Gate(path string, op gateOp)
+	// Gate is called before op, which is no rename, is done to the name path and
+	// returns when that is safe. What it returns is called from the same goroutine
+	// when op was done, or has failed.
+	Gate(path string, op gateOp) (over func(done bool))
 
-	// Done follows every Gate, from the same goroutine, when op was done or has
-	// failed. A rename calls it for both names in descending order.
-	Done(path string, op gateOp)
+	// Rename is Gate for giving what is called from the name to, in an exchange
+	// the other way round as well. They may be directories, which may hold databases.
+	Rename(from, to string, exchange bool) (over func(done bool))
 
 	// close saves what was seen and lets go of the backing files. Nothing is
 	// served any more. Closing again does nothing.
@@ -33,21 +40,29 @@ type watcher interface {
 }
 
 // A watch is one open file as the watcher sees it. It outlives the name it was
-// opened under: after an unlink or a rename over it, its operations are still
-// those of the file that was opened.
+// opened under: its operations are always those of the file that was opened,
+// whatever that is called by then, if anything.
 type watch interface {
+	// Role is what the file is now, by its name.
+	Role() role
 	// Gate is called before op is done to the file and returns when that is safe.
-	Gate(op gateOp)
-	// Done follows every Gate, from the same goroutine, when op was done or has
-	// failed, and behind Written.
-	Done(op gateOp)
-	// Written follows every successful write to the file: p is what is now
-	// at off (bytes). It is valid only during the call.
+	Gate(op gateOp) passage
+	// Written follows every successful write to the file that had no gate: p is
+	// what is now at off (bytes). It is valid only during the call.
 	Written(off int64, p []byte)
 	// Released is called once for each Opened that returned the watch, when that
 	// handle is closed. No call of that handle comes after it. It does not come
 	// for handles that were still open when the daemon was forced off the mount.
 	Released()
+}
+
+// A passage is an operation on an open file that has passed its gate.
+type passage interface {
+	// Written is Written of the watch.
+	Written(off int64, p []byte)
+	// Done follows every Gate, from the same goroutine, when the operation was done
+	// or has failed.
+	Done()
 }
 
 // gateOp is an operation that may take away what the watcher has not seen yet.
@@ -58,8 +73,6 @@ const (
 	opTruncate gateOp = iota + 1
 	// opUnlink removes a name.
 	opUnlink
-	// opRename gives a file or directory another name; both names are gated.
-	opRename
 	// opLink adds a name; the new one is gated.
 	opLink
 	// opLogRestart is a write to a *-wal that begins within its header.
@@ -81,8 +94,6 @@ func (op gateOp) String() string {
 		return "truncate"
 	case opUnlink:
 		return "unlink"
-	case opRename:
-		return "rename"
 	case opLink:
 		return "link"
 	case opLogRestart:

@@ -14,8 +14,8 @@ import (
 	"github.com/walback/walback/wal"
 )
 
-// observer is a watcher that checks its own contract: every Gate is followed by
-// its Done, handles are released once, and nothing comes after that. At every
+// observer is a watcher that checks its own contract: every gate is left
+// again, handles are released once, and nothing comes after that. At every
 // gate and afterwards it notes the state of the backing file.
 type observer struct {
 	root string
@@ -55,13 +55,27 @@ func (o *observer) fail(format string, args ...any) {
 	o.errs = append(o.errs, fmt.Sprintf(format, args...))
 }
 
-func (o *observer) Gate(path string, op gateOp) {
+func (o *observer) Names(bool) func() { return func() {} }
+
+func (o *observer) Gate(path string, op gateOp) func(bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.events = append(o.events, event{path: path, op: op, before: o.state(path)})
+	return func(bool) { o.done(path, op) }
 }
 
-func (o *observer) Done(path string, op gateOp) {
+// opRename is what the observer notes of both names of a rename.
+const opRename gateOp = 100
+
+func (o *observer) Rename(from, to string, exchange bool) func(bool) {
+	first, second := o.Gate(min(from, to), opRename), o.Gate(max(from, to), opRename)
+	return func(done bool) {
+		first(done)
+		second(done)
+	}
+}
+
+func (o *observer) done(path string, op gateOp) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for i := range slices.Backward(o.events) {
@@ -70,12 +84,12 @@ func (o *observer) Done(path string, op gateOp) {
 			return
 		}
 	}
-	o.fail("Done(%s, %s) without a Gate", path, op)
+	o.fail("%s of %s was done without a gate", op, path)
 }
 
 func (o *observer) close() error { return nil }
 
-func (o *observer) Opened(path string, flags int) watch {
+func (o *observer) Opened(path string, fd int, st *unix.Statx_t, flags int) watch {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if strings.HasSuffix(path, "-shm") {
@@ -101,14 +115,22 @@ func (w *observed) live(what string) {
 	}
 }
 
-func (w *observed) Gate(op gateOp) {
-	w.observer.Gate(w.path, op)
+func (w *observed) Role() role { return roleOf(w.path) }
+
+func (w *observed) Gate(op gateOp) passage {
+	over := w.observer.Gate(w.path, op)
 	w.observer.mu.Lock()
 	defer w.observer.mu.Unlock()
 	w.live("Gate")
+	return observedPassage{w, over}
 }
 
-func (w *observed) Done(op gateOp) { w.observer.Done(w.path, op) }
+type observedPassage struct {
+	*observed
+	over func(bool)
+}
+
+func (p observedPassage) Done() { p.over(true) }
 
 func (w *observed) Written(off int64, p []byte) {
 	w.observer.mu.Lock()
@@ -165,7 +187,7 @@ func (o *observer) check(t *testing.T) {
 	}
 	for _, e := range o.events {
 		if e.after == "" {
-			t.Errorf("Gate(%s, %s) without a Done", e.path, e.op)
+			t.Errorf("the gate of %s of %s was not left", e.op, e.path)
 		}
 	}
 	for path, n := range o.open {
