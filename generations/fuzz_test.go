@@ -1,6 +1,12 @@
 package generations
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,6 +26,8 @@ func FuzzWords(f *testing.F) {
 		"/generations/0123456789abcdef/wal/0000000001.wal",
 		"0123456789abcdef", "9999999999", "acme/db.sqlite", "eu/app.db", "db.sqlite", "../x", "a//b", "latest", "@12", "2h-ago",
 		"2024-01-14", "2024-01-14T15:45", "2024-01-14T15:45:00.123456+01:00",
+		"s3://bucket/databases/c1?endpoint=http://127.0.0.1:7070&region=eu-west-1&path-style=true",
+		"s3://b/%3F%23%25+%2B ü?path-style=false", "file:///srv/back%20up", "file:///%2F%3F", "s3://key:secret@b",
 	} {
 		f.Add(s, int64(1705248000000000))
 	}
@@ -27,6 +35,7 @@ func FuzzWords(f *testing.F) {
 		fuzzKey(t, s)
 		fuzzClient(t, s)
 		fuzzNumbers(t, s)
+		fuzzURL(t, s)
 		if now > -1<<52 && now < 1<<52 { // what a year of four digits can say
 			fuzzInstant(t, s, wal.Time(now))
 		}
@@ -98,85 +107,153 @@ func fuzzInstant(t *testing.T, s string, now wal.Time) {
 	}
 }
 
-// FuzzParseURL: what is accepted prints as something that reads the same.
-func FuzzParseURL(f *testing.F) {
-	for _, s := range []string{
-		"s3://bucket/databases/c1?endpoint=http://127.0.0.1:7070&region=eu-west-1&path-style=true",
-		"s3://b/%3F%23%25+%2B ü?path-style=false", "file:///srv/back%20up", "file:///%2F%3F", "s3://key:secret@b",
-	} {
-		f.Add(s)
+// fuzzURL: what is accepted prints as something that reads the same.
+func fuzzURL(t *testing.T, s string) {
+	u, err := ParseURL(s)
+	if err != nil {
+		if strings.Contains(err.Error(), "\n") {
+			t.Errorf("an error of more than a line: %q", err)
+		}
+		return
 	}
-	f.Fuzz(func(t *testing.T, s string) {
-		u, err := ParseURL(s)
-		if err != nil {
-			if strings.Contains(err.Error(), "\n") {
-				t.Errorf("error of more than a line: %q", err)
+	printed := u.String()
+	again, err := ParseURL(printed)
+	if err != nil || again != u || again.String() != printed {
+		t.Errorf("%q: %+v is printed as %q, which reads as %+v, %v", s, u, printed, again, err)
+	}
+}
+
+// FuzzFiles reads arbitrary bytes as each of the small files, and what was
+// written and then damaged.
+func FuzzFiles(f *testing.F) {
+	for _, b := range [][]byte{
+		Manifest{Format: 1, File: "a.db", PageSize: 512, Created: 1, Writer: "w"}.Encode(),
+		Manifest{
+			Format: 1, File: "db.sqlite", PageSize: 65536, Created: 1_700_000_000_000_000, Writer: "0123",
+			Parent: &Parent{Generation: 7, Txn: 9}, Key: []byte{1, 2, 3},
+		}.Encode(),
+		[]byte(`{"format":1,"client":"c","generations":[{"id":"0123456789abcdef","file":"db.sqlite","page_size":4096,"base":1,
+			"parent":{"generation":"0123456789abcdee","transaction":7},"manifest":true,"snapshot":1,"snapshot_bytes":9,"behind":1,
+			"segment":"c/generations/0123456789abcdef/wal/0000000002.wal",
+			"mark":{"Txn":{"ID":2,"Time":3,"Size":4,"Pages":1,"Checksum":18446744073709551615},"PageSize":4096,"Log":{"Salt1":1,"Sum":[1,2]}}}]}`),
+		appendTime(appendTime(nil, 5, wal.TxnInfo{ID: 7, Time: 9, Checksum: 11}), 5, wal.TxnInfo{ID: 8, Time: 10}),
+	} {
+		f.Add(b, uint16(40), byte(1), uint16(100))
+	}
+	f.Fuzz(func(t *testing.T, b []byte, at uint16, flip byte, cut uint16) {
+		damage := func(b []byte) []byte {
+			b = bytes.Clone(b)
+			if len(b) > 0 {
+				b[int(at)%len(b)] ^= flip
 			}
-			return
+			return b[:min(int(cut), len(b))]
 		}
-		printed := u.String()
-		again, err := ParseURL(printed)
-		if err != nil || again != u || again.String() != printed {
-			t.Errorf("%q: %+v is printed as %q, which reads as %+v, %v", s, u, printed, again, err)
-		}
+		fuzzManifest(t, b)
+		fuzzTimes(t, b, int(cut)%50, damage)
+		fuzzState(t, b, damage)
 	})
 }
 
-// FuzzManifest: what parses encodes to something that parses to the same, and
+// fuzzState reads a state from arbitrary JSON. What was written comes back, and
+// what was damaged does not.
+func fuzzState(t *testing.T, b []byte, damage func([]byte) []byte) {
+	st, err := parseState(fmt.Appendf(bytes.Clone(b), "%08x\n", crc32.ChecksumIEEE(b)))
+	nameless := func(p progress) bool { return p.ID == 0 || p.Parent != nil && p.Parent.Generation == 0 }
+	if err != nil || slices.ContainsFunc(st.Generations, nameless) {
+		return // not one of ours
+	}
+	written, err := st.encode()
+	if err != nil {
+		t.Fatalf("%+v: %v", st, err)
+	}
+	again, err := parseState(written)
+	if err != nil {
+		t.Fatalf("%s: %v", written, err)
+	}
+	if b, err := again.encode(); err != nil || !bytes.Equal(b, written) {
+		t.Fatalf("%s comes back as %s, %v", written, b, err)
+	}
+	if damaged := damage(written); !bytes.Equal(damaged, written) {
+		if st, err := parseState(damaged); err == nil {
+			t.Fatalf("%s is read as %+v", damaged, st)
+		}
+	}
+}
+
+// fuzzManifest: what parses encodes to something that parses to the same, and
 // names what can be used.
-func FuzzManifest(f *testing.F) {
-	f.Add(Manifest{Format: 1, File: "a.db", PageSize: 512, Created: 1, Writer: "w"}.Encode())
-	f.Add(Manifest{
-		Format: 1, File: "db.sqlite", PageSize: 65536, Created: 1_700_000_000_000_000, Writer: "0123",
-		Parent: &Parent{Generation: 7, Txn: 9}, Key: []byte{1, 2, 3},
-	}.Encode())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := ParseManifest(b)
-		if err != nil {
-			return
-		}
-		again, err := ParseManifest(m.Encode())
-		if err != nil || string(again.Encode()) != string(m.Encode()) {
-			t.Fatalf("%+v becomes %+v, %v", m, again, err)
-		}
-		if !wal.ValidPageSize(m.PageSize) || m.File == "" || strings.Contains(m.File, "/") ||
-			m.Parent != nil && (m.Parent.Generation == 0 || m.Parent.Txn == 0) {
-			t.Fatalf("%+v", m)
-		}
-	})
+func fuzzManifest(t *testing.T, b []byte) {
+	m, err := ParseManifest(b)
+	if err != nil {
+		return
+	}
+	again, err := ParseManifest(m.Encode())
+	if err != nil || string(again.Encode()) != string(m.Encode()) {
+		t.Fatalf("%+v becomes %+v, %v", m, again, err)
+	}
+	if !wal.ValidPageSize(m.PageSize) || m.File == "" || strings.Contains(m.File, "/") ||
+		m.Parent != nil && (m.Parent.Generation == 0 || m.Parent.Txn == 0) {
+		t.Fatalf("%+v", m)
+	}
 }
 
-// FuzzTimes damages the file of times: what is still believed was written.
-func FuzzTimes(f *testing.F) {
-	f.Add(uint16(3), uint16(40), byte(1), uint16(100), []byte(nil))
-	f.Add(uint16(9), uint16(0), byte(0), uint16(400), appendTime(nil, 5, wal.TxnInfo{ID: 7, Time: 9, Checksum: 11}))
-	f.Fuzz(func(t *testing.T, n, at uint16, flip byte, cut uint16, more []byte) {
-		var b []byte
-		for i := range n % 100 {
-			b = appendTime(b, ID(n), wal.TxnInfo{ID: wal.TXID(i + 1), Time: wal.Time(1000 * i), Checksum: wal.Checksum(i) * 0x9e3779b97f4a7c15})
+// fuzzTimes: what is believed of arbitrary bytes is in them, and what is believed
+// of n records that were damaged was written.
+func fuzzTimes(t *testing.T, b []byte, n int, damage func([]byte) []byte) {
+	known, end := parseTimes(b)
+	if end > int64(len(b)) || end%timeRecordSize != 0 {
+		t.Fatalf("records up to %d of %d bytes", end, len(b))
+	}
+	for id, r := range known {
+		record := appendTime(nil, r.generation, wal.TxnInfo{ID: id, Time: r.time, Checksum: r.checksum})
+		if !bytes.Contains(b, record) {
+			t.Fatalf("transaction %d: %+v is not in %x", id, r, b)
 		}
-		written, end := parseTimes(b)
-		if len(written) != int(n%100) || end != int64(len(b)) {
-			t.Fatalf("%d records of %d come back, up to %d of %d bytes", len(written), n%100, end, len(b))
+	}
+	var whole []byte
+	for i := range n {
+		whole = appendTime(whole, ID(n), wal.TxnInfo{ID: wal.TXID(i + 1), Time: wal.Time(1000 * i), Checksum: wal.Checksum(i) * 0x9e3779b97f4a7c15})
+	}
+	written, end := parseTimes(whole)
+	if len(written) != n || end != int64(len(whole)) {
+		t.Fatalf("%d records of %d come back, up to %d of %d bytes", len(written), n, end, len(whole))
+	}
+	known, _ = parseTimes(damage(whole))
+	for id, r := range known {
+		if r != written[id] {
+			t.Fatalf("transaction %d: %+v was never written", id, r)
 		}
-		if len(b) > 0 {
-			b[int(at)%len(b)] ^= flip
-		}
-		b = b[:min(int(cut), len(b))]
-		known, end := parseTimes(b)
-		if end > int64(len(b)) || end%timeRecordSize != 0 || len(known) > len(b)/timeRecordSize {
-			t.Fatalf("%d records up to %d, of %d bytes", len(known), end, len(b))
-		}
-		for id, r := range known {
-			if r != written[id] {
-				t.Fatalf("transaction %d: %+v was never written", id, r)
+	}
+}
+
+// TestDamagedStateIsNotBelieved changes every bit of a state file.
+func TestDamagedStateIsNotBelieved(t *testing.T) {
+	sp, err := OpenSpool(t.TempDir(), "file:///s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sp.Close()
+	st := state{Format: stateFormat, Client: "c", Generations: []progress{{ID: 7, File: "db.sqlite", PageSize: 512, Base: 1, Segment: "s"}}}
+	if err := sp.saveState(st); err != nil {
+		t.Fatal(err)
+	}
+	if have, err := sp.loadState("c"); err != nil || len(have.Generations) != 1 || have.Generations[0] != st.Generations[0] {
+		t.Fatalf("%+v comes back as %+v, %v", st, have, err)
+	}
+	b, err := os.ReadFile(sp.statePath("c"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range b {
+		for bit := range 8 {
+			b[i] ^= 1 << bit
+			if err := os.WriteFile(sp.statePath("c"), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			b[i] ^= 1 << bit
+			if have, err := sp.loadState("c"); !errors.Is(err, errBadState) {
+				t.Fatalf("bit %d of byte %d is another one: %+v, %v", bit, i, have, err)
 			}
 		}
-		known, _ = parseTimes(more) // anything at all
-		for id, r := range known {
-			if b := appendTime(nil, r.generation, wal.TxnInfo{ID: id, Time: r.time, Checksum: r.checksum}); !strings.Contains(string(more), string(b)) {
-				t.Fatalf("transaction %d: %+v is not in %x", id, r, more)
-			}
-		}
-	})
+	}
 }

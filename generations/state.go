@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -75,8 +76,8 @@ func (s *Spool) loadState(client string) (state, error) {
 	if err != nil {
 		return st, fmt.Errorf("spool: %w", err)
 	}
-	var have state
-	if err := json.Unmarshal(b, &have); err != nil {
+	have, err := parseState(b)
+	if err != nil {
 		return st, tell(errBadState, "spool: %s: %v", path, err)
 	}
 	if have.Format != stateFormat || have.Client != client {
@@ -90,12 +91,41 @@ var errBadState = errors.New("state file is damaged")
 
 // saveState writes the state of a client.
 func (s *Spool) saveState(st state) error {
-	b, err := json.MarshalIndent(st, "", " ")
+	b, err := st.encode()
+	if err == nil {
+		err = s.writeFile(s.statePath(st.Client), b)
+	}
 	if err != nil {
 		return fmt.Errorf("spool: state of %s: %w", st.Client, err)
 	}
-	if err := s.writeFile(s.statePath(st.Client), append(b, '\n')); err != nil {
-		return fmt.Errorf("spool: state of %s: %w", st.Client, err)
-	}
 	return nil
+}
+
+// encode returns the content of a state file: JSON, and a last line with its
+// CRC-32. A wrong digit would otherwise make another state of it, and so let
+// pieces be dropped or transactions get an index again that is taken.
+func (st state) encode() ([]byte, error) {
+	b, err := json.MarshalIndent(st, "", " ")
+	if err != nil {
+		return nil, err
+	}
+	b = append(b, '\n')
+	return fmt.Appendf(b, "%08x\n", crc32.ChecksumIEEE(b)), nil
+}
+
+// stateSumLine is the length of the last line of a state file, in bytes.
+const stateSumLine = 9
+
+// parseState is the inverse of encode.
+func parseState(b []byte) (state, error) {
+	n := max(0, len(b)-stateSumLine)
+	text, sum := b[:n], string(b[n:])
+	if want := fmt.Sprintf("%08x\n", crc32.ChecksumIEEE(text)); sum != want {
+		return state{}, errors.New("its checksum does not match")
+	}
+	var st state
+	if err := json.Unmarshal(text, &st); err != nil {
+		return state{}, err
+	}
+	return st, nil
 }
