@@ -21,6 +21,7 @@ func TestMain(m *testing.M) {
 		"walback":     func() { os.Exit(supervise(os.Args, os.Stdout, os.Stderr)) },
 		"application": runApplication,
 		"speaker":     runSpeaker,
+		"contender":   runContender,
 	})
 }
 
