@@ -111,6 +111,9 @@ func (h *handle) Write(ctx context.Context, p []byte, off int64) (uint32, syscal
 // pwrite writes p at off. It may write less: the kernel tells the application.
 func (h *handle) pwrite(p []byte, off int64) (uint32, syscall.Errno) {
 	n, err := unix.Pwrite(h.fd, p, off)
+	for err == syscall.ENOSPC && h.node.tree.makesRoom() {
+		n, err = unix.Pwrite(h.fd, p, off)
+	}
 	if err != nil {
 		return 0, fs.Errno(err)
 	}

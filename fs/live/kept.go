@@ -3,6 +3,7 @@ package live
 import (
 	"errors"
 	"syscall"
+	"time"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"golang.org/x/sys/unix"
@@ -48,10 +49,27 @@ func (l *losing) lost() error {
 		return nil
 	}
 	st, err := statAt(l.fd, "")
-	if err == nil && st.Nlink == 0 && l.node.keep(l.fd) {
-		return nil
+	if err == nil && st.Nlink == 0 {
+		l.node.tree.lost.Store(time.Now().UnixNano())
+		if l.node.keep(l.fd) {
+			return nil
+		}
 	}
 	return errors.Join(err, unix.Close(l.fd))
+}
+
+// forgetting is how long it may take until the kernel has told that nobody uses a
+// file any more that has lost its last name.
+const forgetting = 20 * time.Millisecond
+
+// makesRoom reports whether space is about to be free, a moment later: that of a
+// file which has just been removed is, on a local filesystem, at once.
+func (t *tree) makesRoom() bool {
+	if time.Since(time.Unix(0, t.lost.Load())) > forgetting {
+		return false
+	}
+	time.Sleep(forgetting / 20)
+	return true
 }
 
 // keep takes over fd, unless n has such a descriptor already.

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,6 +32,7 @@ type tree struct {
 	watcher watcher
 	control *controls
 	crowd   crowd
+	lost    atomic.Int64 // when a file has lost its last name, in Unix nanoseconds
 
 	mu   sync.Mutex
 	kept map[*keptFile]struct{} // guarded by mu; those not closed yet
