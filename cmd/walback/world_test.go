@@ -124,22 +124,28 @@ func (w *world) kill() {
 // test ends.
 func (w *world) serveHistory() string {
 	w.t.Helper()
-	root := w.t.TempDir()
+	return w.serveHistoryWith(w.t, filepath.Join(w.t.TempDir(), "cache"))
+}
+
+// serveHistoryWith is serveHistory with a cache directory, until t ends.
+func (w *world) serveHistoryWith(t *testing.T, cache string) string {
+	t.Helper()
+	root := t.TempDir()
 	dir := filepath.Join(root, "history")
 	if err := os.Mkdir(dir, 0o755); err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
-	d := w.start([]string{"history", w.store.String(), dir, "-cache-dir", filepath.Join(root, "cache")}, "mounted "+dir+":")
-	w.t.Cleanup(func() {
+	d := w.start([]string{"history", w.store.String(), dir, "-cache-dir", cache}, "mounted "+dir+":")
+	t.Cleanup(func() {
 		if err := d.end(syscall.SIGTERM); err != nil {
-			w.t.Errorf("walback history ended with %v\n%s", err, d.log())
+			t.Errorf("walback history ended with %v\n%s", err, d.log())
 		}
-		detachBelow(w.t, root)
+		detachBelow(t, root)
 	})
 	select {
 	case <-d.ready:
 	case <-d.exited:
-		w.t.Fatalf("walback history: %v\n%s", d.err, d.log())
+		t.Fatalf("walback history: %v\n%s", d.err, d.log())
 	}
 	return dir
 }
