@@ -95,7 +95,8 @@ func parseStateHead(b []byte) (r stateRecord, ok bool) {
 	if e := b[stateHeadSize-2]; e < 32 {
 		r.pageSize = 1 << e
 	}
-	return r, wal.ValidPageSize(r.pageSize) && r.generation != 0 && r.txn.ID != 0 && r.sums <= uint32(r.txn.Size) && flags <= stateFull|stateFuzzy
+	return r, wal.ValidPageSize(r.pageSize) && r.generation != 0 && r.txn.ID != 0 &&
+		r.sums <= uint32(r.txn.Size) && (r.sums == uint32(r.txn.Size) || !r.full) && flags <= stateFull|stateFuzzy
 }
 
 // stateWriter writes one record, checksum by checksum.
