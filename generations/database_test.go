@@ -31,13 +31,14 @@ type database struct {
 	log      logBytes
 	dir      string // of the spool, where a test needs it
 	history  []instant
+	forking  bool // the next commit is the first one of another generation
 }
 
 // instant is what a view must show.
 type instant struct {
 	wal.TxnInfo
 	content []byte
-	epoch   int // counts Begins
+	epoch   int // counts Begins and Forks
 }
 
 // logBytes is a log that others read while it grows.
@@ -123,6 +124,21 @@ func (d *database) base(fuzzy bool) wal.Base {
 	}}
 }
 
+// goBack makes d what transaction id of its newest epochs was, as a machine
+// crash may. The next commit is the first of a fork, and later than all there
+// was.
+func (d *database) goBack(id wal.TXID) {
+	for _, i := range slices.Backward(d.history) {
+		if i.ID == id {
+			d.pages = slices.Collect(slices.Chunk(bytes.Clone(i.content), d.pageSize))
+			d.last.ID = id
+			d.forking = true
+			return
+		}
+	}
+	panic(fmt.Sprintf("there is no transaction %d", id))
+}
+
 // remember notes the state; a fuzzy base has no content that could be looked at.
 func (d *database) remember(epoch int, addressable bool) {
 	i := instant{TxnInfo: d.last, epoch: epoch}
@@ -134,6 +150,10 @@ func (d *database) remember(epoch int, addressable bool) {
 
 // commit changes page 1 and some others.
 func (d *database) commit() *wal.Txn {
+	had := len(d.pages)
+	if n := len(d.history); n > 0 && d.history[n-1].content == nil {
+		had = 0 // behind a fuzzy image
+	}
 	switch d.rng.IntN(6) {
 	case 0:
 		d.pages = append(d.pages, d.page())
@@ -146,10 +166,8 @@ func (d *database) commit() *wal.Txn {
 	for range d.rng.IntN(4) {
 		changed[d.rng.IntN(len(d.pages))] = true
 	}
-	if n := len(d.history); n > 0 {
-		for i := len(d.history[n-1].content) / d.pageSize; i < len(d.pages); i++ {
-			changed[i] = true
-		}
+	for i := had; i < len(d.pages); i++ {
+		changed[i] = true
 	}
 	return d.write(slices.Sorted(maps.Keys(changed)))
 }
@@ -166,7 +184,12 @@ func (d *database) write(changed []int) *wal.Txn {
 	end := wal.Position{Salt1: 1, Salt2: 2, Frames: uint32(len(d.log.b) / d.pageSize), PageSize: d.pageSize}
 	d.log.mu.Unlock()
 	d.advance(d.last.ID+1, len(frames))
-	d.remember(d.history[len(d.history)-1].epoch, true)
+	epoch := d.history[len(d.history)-1].epoch
+	if d.forking {
+		epoch++
+	}
+	d.forking = false
+	d.remember(epoch, true)
 	return &wal.Txn{TxnInfo: d.last, PageSize: d.pageSize, Frames: frames, Source: &d.log, End: end}
 }
 

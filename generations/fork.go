@@ -141,7 +141,7 @@ func (w *Writer) uproot() {
 	for _, g := range w.lineages {
 		p := w.parent(g)
 		switch {
-		case p == nil || p.stuck == nil || g.stuck != nil:
+		case p == nil || g.stuck != nil:
 		case errors.Is(p.stuck, ErrFenced):
 			w.strand(g, ErrFenced, fmt.Sprintf("it goes on from generation %s, which another writer has", p.ID))
 		case p.reach() < g.Parent.Txn:
