@@ -32,6 +32,7 @@ type world struct {
 	store   generations.URL
 	flags   []string // of walback mount
 	env     []string
+	wrap    func(*exec.Cmd) // changes how daemons are started; may be nil
 
 	daemon *daemon
 
@@ -203,6 +204,9 @@ func (w *world) start(args []string, ready string) *daemon {
 	w.t.Helper()
 	d := &daemon{cmd: exec.Command("walback", args...), ready: make(chan struct{}), exited: make(chan struct{})}
 	d.cmd.Env = w.env
+	if w.wrap != nil {
+		w.wrap(d.cmd)
+	}
 	stderr, err := d.cmd.StderrPipe()
 	if err != nil {
 		w.t.Fatal(err)
@@ -266,7 +270,7 @@ func (d *daemon) log() string {
 
 // end sends a signal and waits until d has ended, with which error.
 func (d *daemon) end(s syscall.Signal) error {
-	if err := d.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := d.signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	<-d.exited
