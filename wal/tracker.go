@@ -47,6 +47,10 @@ type Tracker struct {
 	// header is now, it was not missed.
 	reset bool
 
+	// limit is what the wal-index says is committed, nil during a Look that goes
+	// by the log alone.
+	limit *IndexHeader
+
 	head [HeaderSize]byte // last read; here because a local one would be allocated
 	buf  []byte           // scanner's window, kept between looks
 	// spare is room for the frames of small transactions, so that not each
@@ -130,6 +134,31 @@ func (t *Tracker) Look(log io.ReaderAt, emit func(Commit) error) error {
 	}
 }
 
+// LookTo is Look, but goes no further than the wal-index says: what else is in
+// the log nobody has learnt of yet, and maybe nobody ever will. An error that is
+// ErrMissed also says that the log was overwritten in front of the position.
+func (t *Tracker) LookTo(log io.ReaderAt, index IndexHeader, emit func(Commit) error) error {
+	if t.pos.Salt1 == index.Salt1 && t.pos.Salt2 == index.Salt2 && t.pos.Frames == index.Frames && t.pos.Sum != index.Sum {
+		return fmt.Errorf("frame %d of the log is not the one that was captured: %w", t.pos.Frames, ErrMissed)
+	}
+	t.limit = &index
+	err := t.Look(log, emit)
+	t.limit = nil
+	return err
+}
+
+// beyond reports whether a position is behind what the wal-index has.
+func (t *Tracker) beyond(p Position) bool {
+	if t.limit == nil {
+		return false
+	}
+	if p.Salt1 == t.limit.Salt1 && p.Salt2 == t.limit.Salt2 {
+		return p.Frames > t.limit.Frames
+	}
+	// An epoch that has ended was committed. Of a new one the index will tell.
+	return p.Salt1+1 != t.limit.Salt1
+}
+
 // in reports whether p is a position in the epoch of h.
 func (p Position) in(h Header) bool {
 	return p.Salt1 == h.Salt1 && p.Salt2 == h.Salt2 && p.PageSize == h.PageSize && p.BigEndian == h.BigEndian
@@ -161,13 +190,16 @@ func (t *Tracker) follow(log io.ReaderAt, from Position, linked bool, emit func(
 		if err != nil || !ok {
 			return true, err
 		}
-		if f.IsCommit() && len(frames) == 0 && s.repeats(f) {
+		if f.IsCommit() && len(frames) == 0 && s.repeats(f) && !t.beyond(s.pos) {
 			t.pos, t.reset = s.pos, false
 			continue
 		}
 		frames = append(frames, Frame{Pgno: f.Pgno, Off: f.off, Sum: PageSum(f.Pgno, f.page)})
 		if !f.IsCommit() {
 			continue
+		}
+		if t.beyond(s.pos) {
+			return true, nil
 		}
 		c := Commit{Frames: t.take(latest(frames, f.Size)), Size: f.Size, PageSize: s.pos.PageSize, End: s.pos}
 		if err := emit(c); err != nil {
