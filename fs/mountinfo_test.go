@@ -35,6 +35,8 @@ func TestMountsAsFindmnt(t *testing.T) {
 	}
 }
 
+// FuzzParseMount reads arbitrary text as what /proc tells of mounts, and lines as
+// the kernel writes them.
 func FuzzParseMount(f *testing.F) {
 	f.Add("/srv/app data", "s3://bucket/a#b", "fuse.walback", "shared:1")
 	f.Add("/a\\b\tc\n", "", "ext4", "")
@@ -46,8 +48,11 @@ func FuzzParseMount(f *testing.F) {
 		f.Add(line, line, "x", "y")
 	}
 	f.Fuzz(func(t *testing.T, dir, source, fstype, optional string) {
-		if m, err := parseMount(dir); err == nil && m.dev == "" && m.id < 0 {
-			t.Errorf("%q: parsed as %+v", dir, m)
+		if all, err := parseMounts(strings.NewReader(dir)); err == nil && len(all) != strings.Count(strings.TrimSuffix(dir, "\n")+"\n", "\n") && dir != "" {
+			t.Errorf("%q: parsed as %+v", dir, all)
+		}
+		if sameDevice(dir, source) && (dir == "" || !sameDevice(dir, strings.ToUpper(source))) {
+			t.Errorf("%q and %q are the same device", dir, source)
 		}
 		if strings.ContainsAny(fstype+optional, " \n") || fstype == "" || optional == "-" {
 			return
