@@ -20,6 +20,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"walback":     func() { os.Exit(supervise(os.Args, os.Stdout, os.Stderr)) },
 		"application": runApplication,
+		"actor":       runActor,
 		"speaker":     runSpeaker,
 		"contender":   runContender,
 	})
