@@ -77,7 +77,7 @@ func (t *Timeline) list(ctx context.Context, whole bool) error {
 
 // maxTries is how often a question is answered at most when objects vanish
 // under the answer.
-const maxTries = 3
+const maxTries = 5
 
 // ask answers a question out of the current listing. When that turns out to be
 // old, because an object of it has gone (a piece was shipped, objects were
