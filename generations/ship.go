@@ -96,16 +96,16 @@ func (w *Writer) shipSegment(ctx context.Context, g *lineage) error {
 		return nil
 	}
 	o := g.segment(w.client, pieces[0].First)
-	info, body, done, err := w.shipper.spool.merge(o, pieces)
+	seg, err := w.shipper.spool.merge(o, pieces)
 	if err != nil {
 		return w.localDamage(err)
 	}
-	defer done() // a leftover is removed when the spool is opened
-	size := body.Size()
+	defer seg.done() // a leftover is removed when the spool is opened
+	info, size := seg.info, seg.body.Size()
 	w.mu.Lock()
 	w.began = time.Now()
 	w.mu.Unlock()
-	err = w.shipper.store.Put(ctx, o.Key(), body)
+	err = w.shipper.store.Put(ctx, o.Key(), seg.body)
 	if errors.Is(err, ErrExists) {
 		info, size, err = w.sameSegment(ctx, g, o)
 	}
@@ -140,44 +140,6 @@ func (w *Writer) nextPieces(g *lineage) []piece {
 		n++
 	}
 	return g.pieces[:n:n]
-}
-
-// inMemory is up to how many bytes of pieces a segment is made in memory and not
-// in a temporary file.
-const inMemory = 1 << 20
-
-// merge makes the segment o, which has the transactions of pieces. done lets go
-// of it.
-func (s *Spool) merge(o Object, pieces []piece) (info pack.Info, body *io.SectionReader, done func() error, err error) {
-	readers := make([]*pack.Reader, len(pieces))
-	var total int64
-	for i, p := range pieces {
-		r, closed, err := s.openPack(p.Object)
-		if err != nil {
-			return info, nil, nil, err
-		}
-		defer closed() // only read
-		readers[i] = r
-		total += p.size
-	}
-	if total <= inMemory {
-		var b bytes.Buffer
-		info, err = pack.Merge(&b, o.Place(), pack.WriterOptions{}, readers...)
-		return info, io.NewSectionReader(bytes.NewReader(b.Bytes()), 0, int64(b.Len())), func() error { return nil }, err
-	}
-	f, err := s.create()
-	if err != nil {
-		return info, nil, nil, err
-	}
-	info, err = pack.Merge(f, o.Place(), pack.WriterOptions{}, readers...)
-	var size int64
-	if err == nil {
-		size, err = f.Seek(0, io.SeekEnd)
-	}
-	if err != nil {
-		return info, nil, nil, errors.Join(err, f.drop())
-	}
-	return info, io.NewSectionReader(f, 0, size), f.drop, nil
 }
 
 // localDamage makes an object of the spool that is damaged or gone, which is

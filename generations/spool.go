@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +35,8 @@ type Spool struct {
 	dir    string
 	writer string
 	lock   *os.File
+
+	cramped sync.Mutex // held while a segment is in memory that is to be in a file
 }
 
 // SpoolDir returns where the spool for a replica URL lies below the backing

@@ -1,0 +1,87 @@
+package generations
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"syscall"
+
+	"github.com/walback/walback/wal/pack"
+)
+
+const (
+	// inMemory is up to how many bytes of pieces a segment is made in memory and
+	// not in a temporary file.
+	inMemory = 1 << 20
+	// cramped is the same where there is no space for a file: shipping is what makes
+	// room again. One segment at a time is made so.
+	cramped = 2 * maxRun
+)
+
+// segment is one that can be put.
+type segment struct {
+	info pack.Info
+	body *io.SectionReader
+	done func() error // lets go of it
+}
+
+// merge makes the segment o, which has the transactions of pieces.
+func (s *Spool) merge(o Object, pieces []piece) (segment, error) {
+	readers := make([]*pack.Reader, len(pieces))
+	var total int64
+	for i, p := range pieces {
+		r, closed, err := s.openPack(p.Object)
+		if err != nil {
+			return segment{}, err
+		}
+		defer closed() // only read
+		readers[i] = r
+		total += p.size
+	}
+	if total <= inMemory {
+		return mergeInMemory(o, readers)
+	}
+	seg, err := s.mergeInFile(o, readers)
+	if !noSpace(err) || total > cramped {
+		return seg, err
+	}
+	s.cramped.Lock()
+	seg, err = mergeInMemory(o, readers)
+	if err != nil {
+		s.cramped.Unlock()
+		return seg, err
+	}
+	seg.done = func() error {
+		s.cramped.Unlock()
+		return nil
+	}
+	return seg, nil
+}
+
+// noSpace reports whether err is of a disk, or a quota of it, that is full.
+func noSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+func mergeInMemory(o Object, from []*pack.Reader) (segment, error) {
+	var b bytes.Buffer
+	info, err := pack.Merge(&b, o.Place(), pack.WriterOptions{}, from...)
+	body := io.NewSectionReader(bytes.NewReader(b.Bytes()), 0, int64(b.Len()))
+	return segment{info, body, func() error { return nil }}, err
+}
+
+func (s *Spool) mergeInFile(o Object, from []*pack.Reader) (segment, error) {
+	f, err := s.create()
+	if err != nil {
+		return segment{}, err
+	}
+	info, err := pack.Merge(f, o.Place(), pack.WriterOptions{}, from...)
+	var size int64
+	if err == nil {
+		size, err = f.Seek(0, io.SeekEnd)
+	}
+	if err != nil {
+		return segment{}, errors.Join(err, f.drop())
+	}
+	return segment{info, io.NewSectionReader(f, 0, size), f.drop}, nil
+}
