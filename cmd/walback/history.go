@@ -21,7 +21,7 @@ func (p *program) historyCommand() *cli.Command {
 		Description: "Every instant is a path: DIR/CLIENT/2024-01-14T15:45:00Z/db.sqlite. DIR/README.txt\n" +
 			"tells the rest. The command runs until SIGINT or SIGTERM.",
 		Flags: append([]cli.Flag{
-			&cli.BoolFlag{Name: "allow-other", Usage: "let other users in"},
+			&cli.BoolFlag{Name: "allow-other", Usage: "let other users in, as far as the mode of DIR does"},
 		}, append(cacheFlags(), logFlags()...)...),
 		Action: p.history,
 	}

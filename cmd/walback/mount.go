@@ -47,7 +47,7 @@ func (p *program) mountCommand() *cli.Command {
 			&cli.StringFlag{Name: "backing", Usage: "keep the plain files in `DIR` instead of underneath"},
 			&cli.DurationFlag{Name: "interval", Value: time.Second, Usage: "ship a busy database once in `TIME`; an isolated commit is shipped at once"},
 			&cli.DurationFlag{Name: "shutdown-timeout", Value: 30 * time.Second, Usage: "ship for at most `TIME` when unmounting"},
-			&cli.BoolFlag{Name: "allow-other", Usage: "let other users in, as far as the files' modes do"},
+			&cli.BoolFlag{Name: "allow-other", Usage: "let other users in, as far as the files' modes do, and into -history as far as that directory's does"},
 		}, append(cacheFlags(), logFlags()...)...),
 		Action: p.mount,
 	}

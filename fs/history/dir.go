@@ -47,6 +47,9 @@ func (d *dirNode) child(name string) string {
 
 func (d *dirNode) Getattr(ctx context.Context, _ gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	setAttr(&out.Attr, dirMode, 0, d.tree.changed(ctx, d.path))
+	if d.path == "" {
+		d.tree.door.setAttr(&out.Attr)
+	}
 	return 0
 }
 

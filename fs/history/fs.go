@@ -59,7 +59,8 @@ type Options struct {
 	// Logger gets a line for every damaged object and failing store; nil is
 	// slog.Default().
 	Logger *slog.Logger
-	// AllowOther lets other users look at the past.
+	// AllowOther lets those other users look at the past whom the owner and mode of
+	// the mountpoint let in.
 	AllowOther bool
 	// Debug logs every request.
 	Debug bool
@@ -78,7 +79,14 @@ func Mount(dir string, o Options) (*FS, error) {
 	if o.Store == nil || o.Cache == nil {
 		return nil, errors.New("history: a store and a cache are needed")
 	}
+	dir, err := wfs.Prepare(dir)
+	if err != nil {
+		return nil, err
+	}
 	t := newTree(o)
+	if t.door, err = doorOf(dir); err != nil {
+		return nil, err
+	}
 	server, err := wfs.Mount(dir, &dirNode{tree: t}, wfs.Options{
 		Kind:            wfs.History,
 		Name:            o.Store.String(),

@@ -25,6 +25,7 @@ type tree struct {
 	Options
 	logger   *slog.Logger
 	mounted  wal.Time
+	door     door // of the root
 	clients  catalogue
 	reported *lru.Cache[string, time.Time] // when a failure was logged
 	buffers  sync.Pool                     // of *[]byte, for reads
