@@ -122,12 +122,26 @@ func (l *ledger) recovers(t *testing.T, w *world) {
 }
 
 // TestSpoolDiskFull fills the filesystem of the spool alone, while the store is
-// down: the application does not notice anything.
+// down: the application does not notice anything. What could be kept is shipped
+// though there is no space for a file to put it together in.
 func TestSpoolDiskFull(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		disk      int64
+		row, rows int
+	}{
+		{"many small pieces", 1 << 20, 10_000, 120},
+		{"some large pieces", 4 << 20, 250_000, 25},
+	} {
+		t.Run(c.name, func(t *testing.T) { testSpoolDiskFull(t, c.disk, c.row, c.rows) })
+	}
+}
+
+func testSpoolDiskFull(t *testing.T, disk int64, row, rows int) {
 	store, s := stalling(t)
 	root := t.TempDir()
 	backing := filepath.Join(root, "backing")
-	smallDisk(t, filepath.Join(backing, ".walback"), 1<<20)
+	smallDisk(t, filepath.Join(backing, ".walback"), disk)
 	w := newWorld(t, store, "-interval", "20ms", "-backing", backing)
 	w.mount()
 	l, err := openLedger(w, "app.db", "PRAGMA wal_autocheckpoint=20")
@@ -138,8 +152,8 @@ func TestSpoolDiskFull(t *testing.T) {
 	w.awaitShipped()
 	l.gap[0] = len(l.moments)
 	s.begin(false)
-	for range 150 {
-		if err := l.commit("INSERT INTO t(v) VALUES(randomblob(10000))"); err != nil {
+	for range rows {
+		if err := l.commit(fmt.Sprintf("INSERT INTO t(v) VALUES(randomblob(%d))", row)); err != nil {
 			t.Fatal(err)
 		}
 	}
