@@ -49,28 +49,54 @@ func readLog(log []byte) []Commit {
 	return commits
 }
 
-// FuzzTracker looks at arbitrary logs. Since none would have a valid checksum,
-// most are given one first. A look at a part of the log and then at all of it
-// must find what one look finds, and one that begins anywhere else nothing that
-// is not there.
-func FuzzTracker(f *testing.F) {
-	f.Fuzz(func(t *testing.T, log []byte, valid bool, cut uint) {
+// FuzzLog looks at arbitrary logs, and is told of their being written. Since none
+// would have a valid checksum, most are given one first.
+func FuzzLog(f *testing.F) {
+	f.Fuzz(func(t *testing.T, log []byte, valid bool, cut uint, pieces []byte, known bool) {
 		if valid && len(log) >= HeaderSize {
 			log = seal(headerOf(log), log)
 		}
 		want := readLog(log)
-		tr := NewTracker(Position{})
-		got := commits(t, tr, log[:cut%uint(len(log)+1)])
-		got = append(got, commits(t, tr, log)...)
-		sameCommits(t, got, want)
-		if ok, err := tr.Check(bytes.NewReader(log)); !ok || err != nil {
-			t.Fatalf("the log does not hold the position: %v, %v", ok, err)
-		}
-		for i := range want {
-			sameCommits(t, commits(t, NewTracker(want[i].End), log), want[i+1:])
-		}
+		fuzzLooks(t, log, want, cut)
 		fuzzPosition(t, log, want, cut)
+		fuzzLimit(t, log, want, cut)
+		fuzzHint(t, log, pieces, known)
 	})
+}
+
+// fuzzLooks: a look at a part of the log and then at all of it finds what one
+// look finds, and what is behind a commit is found from there.
+func fuzzLooks(t *testing.T, log []byte, want []Commit, cut uint) {
+	tr := NewTracker(Position{})
+	got := commits(t, tr, log[:cut%uint(len(log)+1)])
+	got = append(got, commits(t, tr, log)...)
+	sameCommits(t, got, want)
+	if ok, err := tr.Check(bytes.NewReader(log)); !ok || err != nil {
+		t.Fatalf("the log does not hold the position: %v, %v", ok, err)
+	}
+	for i := range want {
+		sameCommits(t, commits(t, NewTracker(want[i].End), log), want[i+1:])
+	}
+}
+
+// fuzzLimit looks at a log as far as a wal-index says.
+func fuzzLimit(t *testing.T, log []byte, want []Commit, at uint) {
+	h, err := ParseHeader(log)
+	if err != nil {
+		return
+	}
+	index := IndexHeader{Frames: uint32(1 + at/3%64), Salt1: h.Salt1 + uint32(at%3), Salt2: h.Salt2}
+	switch at % 3 {
+	case 0: // of this epoch
+		want = slices.DeleteFunc(slices.Clone(want), func(c Commit) bool { return c.End.Frames > index.Frames })
+	case 2: // of one that the log is too old for
+		want = nil
+	}
+	var got []Commit
+	if err := NewTracker(Position{}).LookTo(bytes.NewReader(log), index, func(c Commit) error { got = append(got, c); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	sameCommits(t, got, want)
 }
 
 // fuzzPosition looks at a log from a position that may not be in it.
@@ -110,6 +136,7 @@ func FuzzHeaders(f *testing.F) {
 		fuzzLogHeader(t, b)
 		fuzzJournalHeader(t, b)
 		fuzzDatabaseHeader(t, b)
+		fuzzIndexHeader(t, b)
 		if len(b) < FrameHeaderSize {
 			return
 		}
@@ -152,6 +179,27 @@ func headerOf(b []byte) Header {
 	}
 }
 
+// fuzzIndexHeader parses b as it is, and with what it lacks to be a header.
+func fuzzIndexHeader(t *testing.T, b []byte) {
+	if h, ok := ParseIndexHeader(b); !ok && h != (IndexHeader{}) {
+		t.Errorf("%+v, which is none", h)
+	}
+	if len(b) < indexCopy {
+		return
+	}
+	native := binary.NativeEndian
+	b = bytes.Clone(b[:indexCopy])
+	native.PutUint32(b, indexVersion)
+	b[12] = 1
+	sum := chain(native.Uint16([]byte{0, 1}) == 1, [2]uint32{}, b[:indexCopy-8])
+	native.PutUint32(b[indexCopy-8:], sum[0])
+	native.PutUint32(b[indexCopy-4:], sum[1])
+	h, ok := ParseIndexHeader(append(b, b...))
+	if !ok || h.Frames != native.Uint32(b[16:]) || h.Salt1 != binary.BigEndian.Uint32(b[32:]) {
+		t.Errorf("%x is the header %+v, %v", b, h, ok)
+	}
+}
+
 func fuzzJournalHeader(t *testing.T, b []byte) {
 	h, err := ParseJournalHeader(b)
 	if err != nil {
@@ -181,37 +229,35 @@ func fuzzDatabaseHeader(t *testing.T, b []byte) {
 	}
 }
 
-// FuzzWriteHint writes a log in pieces of any size: a WriteHint, whether it knows
-// the page size or learns it, must speak up by the time the last byte of a
-// commit frame is there, and never of a log without one.
-func FuzzWriteHint(f *testing.F) {
-	f.Fuzz(func(t *testing.T, log []byte, pieces []byte, known bool) {
-		h, err := ParseHeader(log)
-		if err != nil || len(pieces) == 0 || pieces[0] < 12 {
-			return // the header comes in one piece, or at least the page size does
+// fuzzHint writes a log in pieces of any size: a WriteHint, whether it knows the
+// page size or learns it, must speak up by the time the last byte of a commit
+// frame is there, and never of a log without one.
+func fuzzHint(t *testing.T, log []byte, pieces []byte, known bool) {
+	h, err := ParseHeader(log)
+	if err != nil || len(pieces) == 0 || pieces[0] < 12 {
+		return // the header comes in one piece, or at least the page size does
+	}
+	var hint WriteHint
+	if known {
+		hint.SetPageSize(h.PageSize)
+	}
+	stride := FrameHeaderSize + h.PageSize
+	for off, i := 0, 0; off < len(log); i++ {
+		n := min(1+3*int(pieces[i%len(pieces)]), len(log)-off)
+		said := hint.Wrote(int64(off), log[off:off+n])
+		off += n
+		if off <= HeaderSize || i == 0 {
+			continue
 		}
-		var hint WriteHint
-		if known {
-			hint.SetPageSize(h.PageSize)
+		done := false // a commit frame ended in this piece
+		for k := max(0, (off-n-HeaderSize)/stride); HeaderSize+(k+1)*stride <= off; k++ {
+			end := HeaderSize + (k+1)*stride
+			fh := DecodeFrameHeader(log[HeaderSize+k*stride:])
+			sealed := fh.Salt1 != 0 || fh.Salt2 != 0 || fh.Sum != [2]uint32{}
+			done = done || end > off-n && fh.IsCommit() && sealed
 		}
-		stride := FrameHeaderSize + h.PageSize
-		for off, i := 0, 0; off < len(log); i++ {
-			n := min(1+3*int(pieces[i%len(pieces)]), len(log)-off)
-			said := hint.Wrote(int64(off), log[off:off+n])
-			off += n
-			if off <= HeaderSize || i == 0 {
-				continue
-			}
-			done := false // a commit frame ended in this piece
-			for k := max(0, (off-n-HeaderSize)/stride); HeaderSize+(k+1)*stride <= off; k++ {
-				end := HeaderSize + (k+1)*stride
-				fh := DecodeFrameHeader(log[HeaderSize+k*stride:])
-				sealed := fh.Salt1 != 0 || fh.Salt2 != 0 || fh.Sum != [2]uint32{}
-				done = done || end > off-n && fh.IsCommit() && sealed
-			}
-			if said != done {
-				t.Fatalf("after %d bytes, %d written at once: said %v, want %v", off, n, said, done)
-			}
+		if said != done {
+			t.Fatalf("after %d bytes, %d written at once: said %v, want %v", off, n, said, done)
 		}
-	})
+	}
 }
