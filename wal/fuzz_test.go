@@ -55,6 +55,7 @@ func FuzzLog(f *testing.F) {
 	f.Fuzz(func(t *testing.T, log []byte, valid bool, cut uint, pieces []byte, known bool) {
 		if valid && len(log) >= HeaderSize {
 			log = seal(headerOf(log), log)
+			makeStale(log, cut)
 		}
 		want := readLog(log)
 		fuzzLooks(t, log, want, cut)
@@ -62,6 +63,19 @@ func FuzzLog(f *testing.F) {
 		fuzzLimit(t, log, want, cut)
 		fuzzHint(t, log, pieces, known)
 	})
+}
+
+// makeStale gives one frame of a log the salts of another epoch, which its
+// checksum does not tell.
+func makeStale(log []byte, which uint) {
+	h, err := ParseHeader(log)
+	if err != nil || which%4 > 0 {
+		return
+	}
+	stride := uint(h.start().stride())
+	if n := (uint(len(log)) - HeaderSize) / stride; n > 0 {
+		log[HeaderSize+which/4%n*stride+8+which%8] ^= 1
+	}
 }
 
 // fuzzLooks: a look at a part of the log and then at all of it finds what one
@@ -86,6 +100,9 @@ func fuzzLimit(t *testing.T, log []byte, want []Commit, at uint) {
 		return
 	}
 	index := IndexHeader{Frames: uint32(1 + at/3%64), Salt1: h.Salt1 + uint32(at%3), Salt2: h.Salt2}
+	if len(want) > 0 && at/64%2 == 0 {
+		index.Frames = want[at%uint(len(want))].End.Frames
+	}
 	switch at % 3 {
 	case 0: // of this epoch
 		want = slices.DeleteFunc(slices.Clone(want), func(c Commit) bool { return c.End.Frames > index.Frames })
@@ -118,6 +135,12 @@ func fuzzPosition(t *testing.T, log []byte, want []Commit, at uint) {
 	err = NewTracker(pos).Look(bytes.NewReader(log), func(c Commit) error { got = append(got, c); return nil })
 	if err != nil && (!errors.Is(err, ErrMissed) || len(got) > 0) {
 		t.Fatalf("%d commits and %v", len(got), err)
+	}
+	if end := int(pos.Offset()); pos.in(h) && pos.Frames > 0 && end <= len(log) {
+		front := DecodeFrameHeader(log[end-pos.stride():])
+		if same := front.Sum == pos.Sum && front.Salt1 == pos.Salt1 && front.Salt2 == pos.Salt2; same != (err == nil) {
+			t.Fatalf("from %+v, behind the frame %+v: %v", pos, front, err)
+		}
 	}
 	if held, err := NewTracker(pos).Check(bytes.NewReader(log)); err != nil {
 		t.Fatal(err)
