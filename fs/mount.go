@@ -61,7 +61,7 @@ type Options struct {
 // What keeps a machine from mounting anything.
 var (
 	ErrNoFUSE       = errors.New("no /dev/fuse: load the kernel module fuse, or give the container the device")
-	ErrNotPermitted = errors.New("mounting is not permitted: run as root, or let this user open /dev/fuse and install fusermount3 (package fuse3)")
+	ErrNotPermitted = errors.New("mounting is not permitted")
 	ErrNoAllowOther = errors.New("only root may let other users in: add user_allow_other to /etc/fuse.conf")
 )
 
@@ -175,8 +175,11 @@ func attach(raw fuse.RawFileSystem, dir string, o fuse.MountOptions) (*fuse.Serv
 		}
 		o.DirectMountStrict = false
 	}
-	if _, err := exec.LookPath("fusermount3"); err != nil || unix.Access("/dev/fuse", unix.R_OK|unix.W_OK) != nil {
-		return nil, ErrNotPermitted
+	if err := unix.Access("/dev/fuse", unix.R_OK|unix.W_OK); err != nil {
+		return nil, fmt.Errorf("%w: this user may not open /dev/fuse: %w", ErrNotPermitted, err)
+	}
+	if _, err := exec.LookPath("fusermount3"); err != nil {
+		return nil, fmt.Errorf("%w: it takes root (in a container, with CAP_SYS_ADMIN) or fusermount3, which is not installed (package fuse3)", ErrNotPermitted)
 	}
 	if err := unix.Access(dir, unix.W_OK); err != nil {
 		return nil, fmt.Errorf("fusermount3 mounts only on directories the user may write to: %w", err)

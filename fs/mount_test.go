@@ -334,7 +334,7 @@ func TestMountAsUser(t *testing.T) {
 			' sh "$1" "$2"`, "sh", mode, self}
 		return cmd
 	}
-	if _, line := start(t, asNobody("600")); !strings.HasSuffix(line, ErrNotPermitted.Error()) {
+	if _, line := start(t, asNobody("600")); !strings.Contains(line, ErrNotPermitted.Error()+": this user may not open /dev/fuse") {
 		t.Errorf("without a right to /dev/fuse: %q", line)
 	}
 	if _, line := start(t, asNobody("666")); !strings.Contains(line, "may write to") {

@@ -130,9 +130,9 @@ func unmountPath(ctx context.Context, dir string, flags int) error {
 	if !errors.Is(err, syscall.EPERM) {
 		return err
 	}
-	bin, err := exec.LookPath("fusermount3")
-	if err != nil {
-		return ErrNotPermitted
+	bin, lookErr := exec.LookPath("fusermount3")
+	if lookErr != nil {
+		return fmt.Errorf("%w; it takes root or fusermount3, which is not installed (package fuse3)", err)
 	}
 	option := "-u"
 	if flags&unix.MNT_DETACH != 0 {
