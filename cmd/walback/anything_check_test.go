@@ -119,11 +119,8 @@ func (s *story) finish() {
 		s.settle(d)
 		s.leave(d)
 	}
-	log := s.daemon.log()
 	s.unmount()
-	if strings.Contains(log, "level=ERROR") {
-		s.t.Errorf("a daemon met an error:\n%s", log)
-	}
+	s.checkLogs()
 	elsewhere := s.serveHistory()
 	for _, d := range s.subjects {
 		if len(d.instants) == 0 {
@@ -135,6 +132,20 @@ func (s *story) finish() {
 		s.checkRows(d)
 		s.checkGenerations(d)
 		s.checkFile(d)
+	}
+}
+
+// checkLogs makes sure that no daemon met anything that nothing in the story causes.
+func (s *story) checkLogs() {
+	s.t.Helper()
+	for line := range strings.Lines(s.logs.String()) {
+		never := []string{"level=ERROR", "capture stopped", "cannot be continued", "cannot be forked"}
+		if !slices.ContainsFunc(s.subjects, func(d *subject) bool { return d.unknown && strings.Contains(line, "database="+d.path) }) {
+			never = append(never, "has not what the log had")
+		}
+		if slices.ContainsFunc(never, func(text string) bool { return strings.Contains(line, text) }) {
+			s.t.Errorf("a daemon said: %s", line)
+		}
 	}
 }
 
@@ -202,6 +213,7 @@ func (s *story) checkGenerations(d *subject) {
 		}
 		rows = append(rows, row)
 	}
+	s.t.Logf("%s: %d instants, %d generations for %d reasons", d.path, len(d.instants), len(rows), len(d.due))
 	if len(rows) > len(d.due) {
 		s.t.Errorf("%s has %d generations, for reasons %q:\n%s", d.path, len(rows), d.due, out)
 	}

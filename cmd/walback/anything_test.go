@@ -58,6 +58,7 @@ type story struct {
 	// abandoned: the daemon is killed, and applications go on with the plain files.
 	abandoned bool
 	told      []string
+	logs      strings.Builder // of the daemons
 }
 
 // subject is the path of a database, which there may be or not.
@@ -76,6 +77,8 @@ type subject struct {
 	// vague are times at which a file was written that is no database meanwhile.
 	vague []span
 	due   []string // why a generation may have begun, one each
+	// unknown: a log may have ended with a commit that no process knew of.
+	unknown bool
 }
 
 // instant is a time at which a content is promised.
@@ -118,6 +121,7 @@ func newStory(t *testing.T, seed uint64) *story {
 			_ = a.kill()
 		}
 		if t.Failed() {
+			t.Logf("the daemons said:\n%s", &s.logs)
 			t.Logf("-anything.seed=%d -anything.runs=1: the story so far:\n%s", seed, strings.Join(s.told, "\n"))
 		}
 	})
@@ -125,6 +129,20 @@ func newStory(t *testing.T, seed uint64) *story {
 	s.mount()
 	s.someSubject()
 	return s
+}
+
+// kill ends the daemon as a lack of memory would.
+func (s *story) kill() {
+	s.logs.WriteString(s.daemon.log())
+	s.world.kill()
+}
+
+// unmount ends it as a service manager would.
+func (s *story) unmount() {
+	s.t.Helper()
+	d := s.daemon
+	s.world.unmount()
+	s.logs.WriteString(d.log())
 }
 
 // tell adds to the story.
