@@ -36,11 +36,11 @@ func (w *Writer) Begin(base wal.Base) error {
 // that none can. The caller holds saving.
 func (w *Writer) finish() error {
 	w.save() // Err has told before
+	if err := w.Ready(); err != nil {
+		return err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.fenced != nil {
-		return w.Err()
-	}
 	if g := w.current(); g != nil && g.ended == nil {
 		w.end(g, ErrBroken, errors.New("a new generation follows"))
 	}
@@ -70,6 +70,7 @@ func (w *Writer) fileName() string {
 func (w *Writer) start(g *lineage) error {
 	w.mu.Lock()
 	w.lineages = append(w.lineages, g)
+	w.account()
 	w.times.known = nil
 	w.mu.Unlock()
 	if err := w.saveState(); err != nil {
@@ -88,6 +89,7 @@ func (w *Writer) abandon(g *lineage) error {
 	}
 	w.mu.Lock()
 	w.lineages = slices.DeleteFunc(w.lineages, func(l *lineage) bool { return l == g })
+	w.account()
 	w.mu.Unlock()
 	var errs []error
 	for _, key := range g.keys(w.client) {
@@ -117,6 +119,10 @@ func (s *Spool) writeBase(client, file string, id ID, base wal.Base, states *sta
 	return g, nil
 }
 
+// spareEvery is after how many bytes of an image it is looked again whether there
+// is space for as many more.
+const spareEvery = 4 << 20
+
 // writeImage streams the pages of base into the snapshot o, and their checksums
 // into states. It returns the size of the snapshot in bytes.
 func (s *Spool) writeImage(o Object, base wal.Base, states *stateBase) (int64, error) {
@@ -126,6 +132,9 @@ func (s *Spool) writeImage(o Object, base wal.Base, states *stateBase) (int64, e
 	}
 	w := pack.NewWriter(f, pack.Snapshot, base.Mark.PageSize, o.Place(), pack.WriterOptions{Fuzzy: base.Fuzzy, Concurrency: 2})
 	for page, err := range base.Pages {
+		if err == nil && int64(page.Pgno)*int64(len(page.Data))%spareEvery < int64(len(page.Data)) {
+			err = s.spare(spareEvery)
+		}
 		if err == nil {
 			states.add(page)
 			err = w.Add(page.Pgno, base.Mark.Txn.ID, page.Data)

@@ -24,6 +24,10 @@ var (
 	// one ships no more.
 	ErrFenced = errors.New("another writer has taken over the generation")
 
+	// ErrSpoolFull tells that no more can wait in the spool: a generation has
+	// ended, and none begins, until there is room again.
+	ErrSpoolFull = errors.New("the spool is full")
+
 	// ErrSpoolInUse tells that another process has the spool.
 	ErrSpoolInUse = errors.New("the spool is in use by another process")
 )

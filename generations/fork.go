@@ -59,7 +59,7 @@ func (w *Writer) fork(from wal.TXID, first *wal.Txn) (*lineage, error) {
 		Created: first.Time, Parent: child.Parent, Writer: w.shipper.spool.writer,
 	}
 	child.manifest = manifest.Encode()
-	p, err := w.shipper.spool.writePiece(w.client, child.ID, []*wal.Txn{first})
+	p, err := w.writePiece(child, []*wal.Txn{first})
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +154,7 @@ func (w *Writer) uproot() {
 func (w *Writer) strand(g *lineage, is error, what string) {
 	g.stuck = fmt.Errorf("%s: generation %s: %w: %s", w.client, g.ID, is, what)
 	g.manifest = nil
+	w.account()
 	if g == w.current() {
 		w.end(g, is, errors.New(what))
 		w.forget(g)

@@ -84,6 +84,19 @@ func (g *lineage) waiting() bool {
 // A fork has none.
 func (g *lineage) needsBase() bool { return g.Parent == nil && g.Snapshot == 0 }
 
+// holds returns how many bytes wait in the spool to be shipped, but for the image
+// that g begins with if g is current.
+func (g *lineage) holds(current bool) int64 {
+	if g.stuck != nil {
+		return 0 // it will not get less by shipping
+	}
+	n := g.waitingBytes()
+	if g.needsBase() && !current {
+		n += g.baseSize
+	}
+	return n
+}
+
 // waitingBytes returns the size of the pieces.
 func (g *lineage) waitingBytes() (n int64) {
 	for _, p := range g.pieces {

@@ -68,6 +68,7 @@ func (w *Writer) load() error {
 		}
 	}
 	w.uproot()
+	w.account()
 	return nil
 }
 

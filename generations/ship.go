@@ -81,6 +81,7 @@ func (w *Writer) checkBase(g *lineage, o Object) error {
 func (w *Writer) shipped(g *lineage, o Object, note func() (garbage []string)) error {
 	w.mu.Lock()
 	w.garbage = append(append(w.garbage, o.Key()), note()...)
+	w.account()
 	w.unsettled, g.resumed = true, false
 	w.mu.Unlock()
 	if w.shipper.options.OnShipped != nil {

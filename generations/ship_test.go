@@ -21,6 +21,7 @@ type rig struct {
 	spool   *generations.Spool
 	shipper *generations.Shipper
 	broken  chan error
+	room    chan string
 }
 
 const testURL = "memory:"
@@ -29,16 +30,25 @@ const testURL = "memory:"
 // due at once.
 func newRig(t *testing.T, s generations.Store, dir string, interval time.Duration) *rig {
 	t.Helper()
+	return newRoomyRig(t, s, dir, interval, 0)
+}
+
+// newRoomyRig is newRig with a limit for the spool.
+func newRoomyRig(t *testing.T, s generations.Store, dir string, interval time.Duration, limit int64) *rig {
+	t.Helper()
 	sp, err := generations.OpenSpool(dir, testURL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, store: s, dir: dir, spool: sp, broken: make(chan error, 16)}
+	r := &rig{t: t, store: s, dir: dir, spool: sp, broken: make(chan error, 16), room: make(chan string, 16)}
 	r.shipper = generations.NewShipper(s, sp, generations.ShipperOptions{
 		Interval: interval,
 		Logger:   slog.New(slog.NewTextHandler(testLog{t}, nil)),
 		Packs:    packs{s, sp},
 		OnBroken: func(_ string, err error) { r.broken <- err },
+
+		SpoolLimit: limit,
+		OnRoom:     func(client string) { r.room <- client },
 	})
 	t.Cleanup(r.close)
 	return r

@@ -19,6 +19,11 @@ type ShipperOptions struct {
 	Uploads  int           // objects put at the same time; default 8
 	Logger   *slog.Logger  // default: nothing is logged
 
+	// SpoolLimit is how many bytes may wait in the spool, of all databases
+	// together, except for the images that their newest generations begin with.
+	// By default a tenth of the filesystem, at least 64 MiB and at most 16 GiB.
+	SpoolLimit int64
+
 	// Packs opens stored and local objects. Without it, no snapshots but the
 	// first of a generation are made.
 	Packs Opener
@@ -30,6 +35,10 @@ type ShipperOptions struct {
 	// generation cannot be continued: err is what Writer.Err returns. The
 	// database's capture should then call Begin, from wherever it likes.
 	OnBroken func(client string, err error)
+
+	// OnRoom is told of each database whose capture ended because the spool was
+	// full, when there is room again: Writer.Ready returns nil.
+	OnRoom func(client string)
 }
 
 // Shipper carries what Writers save to the store. It never gives up: while the
@@ -38,6 +47,7 @@ type Shipper struct {
 	store    Store
 	spool    *Spool
 	options  ShipperOptions
+	room     *room
 	schedule schedule
 	images   imaging
 	cancel   context.CancelFunc
@@ -62,6 +72,7 @@ func NewShipper(s Store, sp *Spool, o ShipperOptions) *Shipper {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	sh := &Shipper{store: s, spool: sp, options: o, cancel: cancel, writers: make(map[string]*Writer)}
+	sh.room = newRoom(sp, o.SpoolLimit, o.Logger)
 	sh.images.ctx = ctx
 	sh.schedule = schedule{
 		limit: o.Uploads,

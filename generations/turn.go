@@ -108,12 +108,25 @@ func (s *Shipper) takeTurn(ctx context.Context, w *Writer) {
 		w.retryAt = time.Now().Add(retryDelay(w.attempts))
 	}
 	w.mu.Unlock()
+	if s.room.emptied() {
+		s.makeKnown()
+	}
 	log := s.options.Logger.With("client", w.client)
 	switch {
 	case err != nil && (before == nil || before.Error() != err.Error()):
 		log.Warn("shipping fails; it is tried again until it succeeds", "error", err)
 	case err == nil && before != nil:
 		log.Info("shipping works again")
+	}
+}
+
+// makeKnown tells whom it concerns that the spool has room again. No lock is
+// held.
+func (s *Shipper) makeKnown() {
+	for _, w := range s.all() {
+		if errors.Is(w.Err(), ErrSpoolFull) && s.options.OnRoom != nil {
+			s.options.OnRoom(w.client)
+		}
 	}
 }
 

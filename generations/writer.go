@@ -35,6 +35,7 @@ type Writer struct {
 	states states     // of those that are saved; guarded by saving
 	// lineages that are not wholly shipped, oldest first; the last one always.
 	lineages []*lineage
+	held     int64 // what the shipper's room has been told of
 	newest   ID    // generation that the store has been seen to have
 	fenced   error // another writer has the client: no new generation either
 	failed   error // of the last attempt to ship, nil when it succeeded
@@ -63,8 +64,9 @@ func (w *Writer) current() *lineage {
 }
 
 // Err returns nil while transactions can be appended. Otherwise it tells why
-// not: the error matches ErrBroken when a new generation has to begin and
-// ErrFenced when another writer owns the database. It is cheap.
+// not: the error matches ErrBroken when a new generation has to begin,
+// ErrSpoolFull when one has to but cannot yet (see Ready), and ErrFenced when
+// another writer owns the database. It is cheap.
 func (w *Writer) Err() error {
 	if p := w.unusable.Load(); p != nil {
 		return *p
@@ -153,13 +155,13 @@ func (w *Writer) save() error {
 		}
 		queue = queue[:runLength(queue)]
 		changes := changesOf(g, queue) // now, because queue will be shifted
-		p, err := w.shipper.spool.writePiece(w.client, g.ID, queue)
+		p, err := w.writePiece(g, queue)
 		if err == nil {
 			err = w.saved(g, p, queue)
 		}
 		if err != nil {
 			w.mu.Lock()
-			w.end(g, ErrBroken, err)
+			w.end(g, endOf(err), err)
 			w.forget(g)
 			w.mu.Unlock()
 			continue
@@ -178,6 +180,7 @@ func (w *Writer) saved(g *lineage, p piece, txns []*wal.Txn) error {
 	}
 	last := txns[len(txns)-1]
 	g.pieces = append(g.pieces, p)
+	w.account()
 	g.mark = wal.Mark{Txn: last.TxnInfo, PageSize: g.PageSize, Log: last.End}
 	w.queue = slices.Delete(w.queue, 0, len(txns))
 	w.queued -= p.raw
