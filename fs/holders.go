@@ -42,6 +42,38 @@ func holders(m mount) ([]string, error) {
 	return slices.Compact(found), nil
 }
 
+// elsewhere lists the mount namespaces besides this process's that have the
+// filesystem of m mounted, as those of containers do: each with one process of it.
+func elsewhere(m mount) ([]string, error) {
+	own, err := os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		return nil, err
+	}
+	procs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	seen := map[string]bool{own: true}
+	for _, proc := range procs {
+		namespace, err := os.Readlink(filepath.Join(proc, "ns/mnt"))
+		if err != nil || seen[namespace] {
+			continue // ended, or another user's
+		}
+		all, err := mountsOf(proc)
+		if err != nil {
+			continue
+		}
+		seen[namespace] = true
+		for _, other := range all {
+			if other.dev == m.dev {
+				found = append(found, fmt.Sprintf("%s in another mount namespace (%s, pid %s)", other.dir, program(proc), filepath.Base(proc)))
+			}
+		}
+	}
+	return found, nil
+}
+
 // heldBy returns the files of m that a process uses, as paths below its
 // directory; the directory itself is ".".
 func (m mount) heldBy(proc string) []string {

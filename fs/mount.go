@@ -211,6 +211,10 @@ func (s *Server) wait(ctx context.Context) error {
 	case <-s.done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("%s: unmounted, but something still uses it (another mount namespace?): %w", s.dir, ctx.Err())
 	}
+	places, err := elsewhere(s.mount)
+	if len(places) > 0 {
+		return &BusyError{Dir: s.dir, Files: places}
+	}
+	return errors.Join(fmt.Errorf("%s: unmounted, but something still uses it: %w", s.dir, ctx.Err()), err)
 }

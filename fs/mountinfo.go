@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,8 +50,11 @@ func (m mount) ours() bool {
 
 // mounts returns what is mounted in this process's mount namespace. Of several
 // mounts at one directory, the last is on top.
-func mounts() ([]mount, error) {
-	f, err := os.Open("/proc/self/mountinfo")
+func mounts() ([]mount, error) { return mountsOf("/proc/self") }
+
+// mountsOf is mounts for the process at proc.
+func mountsOf(proc string) ([]mount, error) {
+	f, err := os.Open(filepath.Join(proc, "mountinfo"))
 	if err != nil {
 		return nil, fmt.Errorf("listing mounts: %w", err)
 	}

@@ -19,8 +19,8 @@ var ErrBusy = errors.New("in use")
 // BusyError says what keeps a mount from being unmounted.
 type BusyError struct {
 	Dir string
-	// Files tells who uses what: "app.db (sqlite3, pid 123)", with paths below Dir.
-	// It is empty when nobody was found, e.g. for lack of rights.
+	// Files tells who uses what: "app.db (sqlite3, pid 123)", with paths below Dir;
+	// or where else it is mounted. It is empty when nobody was found, e.g. for lack of rights.
 	Files []string
 }
 
@@ -40,6 +40,8 @@ func (e *BusyError) Is(target error) bool { return target == ErrBusy }
 
 // Unmount takes the tree down and returns when the last request is answered.
 // While applications use it the error is a *BusyError and nothing has changed.
+// It is a *BusyError too if another mount namespace, a container, still has it
+// when ctx ends: there it goes on.
 // It is no error when somebody else has unmounted it already.
 func (s *Server) Unmount(ctx context.Context) error {
 	mounted, over, err := s.mounted()

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -73,6 +74,30 @@ func TestHoldersOfMappings(t *testing.T) {
 	var busy *BusyError
 	if err := s.Unmount(t.Context()); !errors.As(err, &busy) || !slices.Equal(busy.Files, []string{want}) {
 		t.Errorf("Unmount: %v, want %s", err, want)
+	}
+	p.end(t)
+	unmount(t, s)
+}
+
+// Another mount namespace, such as a container's, keeps what was mounted when it
+// was made.
+func TestUnmountWithContainer(t *testing.T) {
+	dir := mountpoint(t)
+	if out, err := exec.Command("unshare", "--mount", "true").CombinedOutput(); err != nil {
+		t.Skipf("no mount namespace to be had: %v: %s", err, out)
+	}
+	s := mounted(t, dir, Options{})
+	p, _ := start(t, exec.Command("unshare", "--mount", "sh", "-c", "echo ready; read _"))
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	var busy *BusyError
+	err := s.Unmount(ctx)
+	want := fmt.Sprintf("%s in another mount namespace (sh, pid %d)", dir, p.Process.Pid)
+	if !errors.As(err, &busy) || !slices.Contains(busy.Files, want) {
+		t.Errorf("Unmount: %v, want %s", err, want)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+		t.Errorf("the plain directory has %v, %v", entries, err)
 	}
 	p.end(t)
 	unmount(t, s)
