@@ -25,6 +25,7 @@ type mountOptions struct {
 	cacheDir   string
 	cacheSize  int64         // bytes
 	interval   time.Duration // between the segments of a busy database
+	spoolLimit int64         // bytes; 0 is the default
 	shutdown   time.Duration // how long a clean unmount may take
 	allowOther bool
 }
@@ -46,6 +47,7 @@ func (p *program) mountCommand() *cli.Command {
 			&cli.StringFlag{Name: "history", Usage: "also serve the past, on `DIR`"},
 			&cli.StringFlag{Name: "backing", Usage: "keep the plain files in `DIR` instead of underneath"},
 			&cli.DurationFlag{Name: "interval", Value: time.Second, Usage: "ship a busy database once in `TIME`; an isolated commit is shipped at once"},
+			&cli.StringFlag{Name: "spool-limit", Usage: "while the store is down, keep at most `SIZE` of commits in DIR/.walback; what is committed beyond it is not recorded", DefaultText: "a tenth of the filesystem, from 64 MiB to 16 GiB"},
 			&cli.DurationFlag{Name: "shutdown-timeout", Value: 30 * time.Second, Usage: "ship for at most `TIME` when unmounting"},
 			&cli.BoolFlag{Name: "allow-other", Usage: "let other users in, as far as the files' modes do, and into -history as far as that directory's does"},
 		}, append(cacheFlags(), logFlags()...)...),
@@ -105,6 +107,11 @@ func parseMount(cmd *cli.Command) (mountOptions, error) {
 	if o.cacheDir, o.cacheSize, err = parseCache(cmd); err != nil {
 		return o, err
 	}
+	if limit := cmd.String("spool-limit"); limit != "" {
+		if o.spoolLimit, err = parseSize(cmd, "spool-limit", limit); err != nil {
+			return o, err
+		}
+	}
 	for _, d := range []struct {
 		into *string
 		name string
@@ -136,9 +143,9 @@ func (o mountOptions) check(cmd *cli.Command) error {
 
 // parseCache returns where the cache is and how many bytes it may hold.
 func parseCache(cmd *cli.Command) (string, int64, error) {
-	size, err := humanize.ParseBytes(cmd.String("cache-size"))
-	if err != nil || size == 0 || size > 1<<60 {
-		return "", 0, misuse(cmd, "-cache-size %q: want a size such as 500MiB or 10GiB", cmd.String("cache-size"))
+	size, err := parseSize(cmd, "cache-size", cmd.String("cache-size"))
+	if err != nil {
+		return "", 0, err
 	}
 	dir := cmd.String("cache-dir")
 	if dir == "" {
@@ -147,7 +154,16 @@ func parseCache(cmd *cli.Command) (string, int64, error) {
 		}
 	}
 	dir, err = absolute(dir)
-	return dir, int64(size), err
+	return dir, size, err
+}
+
+// parseSize returns how many bytes the value of a flag says.
+func parseSize(cmd *cli.Command, flag, value string) (int64, error) {
+	size, err := humanize.ParseBytes(value)
+	if err != nil || size == 0 || size > 1<<60 {
+		return 0, misuse(cmd, "-%s %q: want a size such as 500MiB or 10GiB", flag, value)
+	}
+	return int64(size), nil
 }
 
 // defaultCacheDir is /var/cache/walback for root, and the user's own otherwise.

@@ -137,6 +137,9 @@ func (m *mounted) openStore(ctx context.Context) (err error) {
 		Logger:   m.logger,
 		Packs:    m.cache,
 		OnBroken: m.broken,
+
+		SpoolLimit: m.o.spoolLimit,
+		OnRoom:     m.room,
 	})
 	return nil
 }
@@ -217,6 +220,16 @@ func (m *mounted) refresh(client string) error {
 // it must not be waited for from here.
 func (m *mounted) broken(client string, err error) {
 	m.logger.Warn("a new generation begins", "client", client, "reason", err)
+	go func() {
+		if err := m.refresh(client); err != nil {
+			m.logger.Warn("capture", "client", client, "error", err)
+		}
+	}()
+}
+
+// room is told when the spool has room again for a client whose capture had
+// ended because it had none.
+func (m *mounted) room(client string) {
 	go func() {
 		if err := m.refresh(client); err != nil {
 			m.logger.Warn("capture", "client", client, "error", err)
