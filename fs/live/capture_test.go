@@ -6,11 +6,13 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,12 +20,14 @@ import (
 
 // world is a live mount whose databases are captured by recorders.
 type world struct {
-	t      *testing.T
-	dir    string
-	inGate int64
-	sqlite *child
-	fs     *FS
-	set    *set
+	t       *testing.T
+	dir     string
+	backing string // if not dir itself
+	inGate  int64
+	sqlite  *child
+	fs      *FS
+	set     *set
+	said    log
 
 	mu    sync.Mutex
 	sinks map[string]*recorder
@@ -58,8 +62,8 @@ func (w *world) mount() {
 // mountAt is mount with another clock.
 func (w *world) mountAt(now func() time.Time) {
 	w.t.Helper()
-	logger := slog.New(slog.NewTextHandler(w.t.Output(), nil))
-	f, err := mount(w.dir, Options{Logger: logger, InProcess: true}, func(root string) (watcher, error) {
+	logger := slog.New(slog.NewTextHandler(io.MultiWriter(w.t.Output(), &w.said), nil))
+	f, err := mount(w.dir, Options{Backing: w.backing, Logger: logger, InProcess: true}, func(root string) (watcher, error) {
 		w.set = newSet(root, func(path string) (Sink, error) { return w.sink(path), nil }, now, logger)
 		w.set.inGate = w.inGate
 		return w.set, w.set.takeInAll("")
@@ -70,6 +74,30 @@ func (w *world) mountAt(now func() time.Time) {
 	w.set.mountedAt(f.Dir())
 	f.set, w.fs = w.set, f
 	w.t.Cleanup(w.unmount)
+}
+
+// log is what a mount has said.
+type log struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// says returns how many lines have the text.
+func (l *log) says(text string) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.text.String()) {
+		if strings.Contains(line, text) {
+			n++
+		}
+	}
+	return n
 }
 
 func (w *world) unmount() {

@@ -42,6 +42,7 @@ type database struct {
 	handles int                 // the application's, of the file and what is beside it
 	id      fileID              // of the main file, once claimed
 	others  map[string]struct{} // hard links to it that have been seen
+	left    fileState           // of the main file, when nobody had it open any more
 
 	// mu guards what follows. A gate holds it while the operation it guards is
 	// carried out, so that nobody looks at a log that is half changed.

@@ -219,8 +219,8 @@ func (f *FS) Close() error {
 // indifferent is the watcher of a mount that captures nothing.
 type indifferent struct{}
 
-func (indifferent) Names(bool) func()                            { return func() {} }
-func (indifferent) Opened(string, int, *unix.Statx_t, int) watch { return nil }
-func (indifferent) Gate(string, gateOp) func(bool)               { return func(bool) {} }
-func (indifferent) Rename(string, string, bool) func(bool)       { return func(bool) {} }
-func (indifferent) close() error                                 { return nil }
+func (indifferent) Names(bool) func()                                    { return func() {} }
+func (indifferent) Opened(string, int, *unix.Statx_t, int) (watch, bool) { return nil, false }
+func (indifferent) Gate(string, gateOp) func(bool)                       { return func(bool) {} }
+func (indifferent) Rename(string, string, bool) func(bool)               { return func(bool) {} }
+func (indifferent) close() error                                         { return nil }

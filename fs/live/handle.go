@@ -35,13 +35,42 @@ var (
 )
 
 func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
-	defer n.tree.watcher.Names(false)()
-	fd, st, p, err := n.openTruncating(flags)
+	h, answer, changed, err := n.openHandle(flags)
 	if err != nil {
 		return nil, 0, fs.Errno(err)
 	}
-	h, answer := newHandle(n, fd, &st, p, flags)
+	if changed {
+		n.forgetContent()
+	}
 	return h, answer, 0
+}
+
+func (n *node) openHandle(flags uint32) (h *handle, answer uint32, changed bool, err error) {
+	defer n.tree.watcher.Names(false)()
+	fd, st, p, err := n.openTruncating(flags)
+	if err != nil {
+		return nil, 0, false, err
+	}
+	h, answer, changed = newHandle(n, fd, &st, p, flags)
+	return h, answer, changed, nil
+}
+
+// forgetContent makes the kernel forget what it knows of n, a main file, and of
+// the files beside it. Nobody has them open. Names must not be held: the kernel
+// may have the directory locked for somebody who waits for them.
+func (n *node) forgetContent() {
+	n.NotifyContent(0, 0) // it fails when nothing is known
+	name, parent := n.Parent()
+	if parent == nil {
+		return
+	}
+	for _, derived := range derivedNames {
+		beside := name + derived.suffix
+		if child := parent.GetChild(beside); child != nil {
+			child.NotifyContent(0, 0)
+		}
+		parent.NotifyEntry(beside)
+	}
 }
 
 // openTruncating opens n and returns with which path. The kernel truncates with a
@@ -66,21 +95,21 @@ func backingFlags(flags uint32) int {
 // newHandle takes over fd, opened as path (empty: without a name) with the
 // attributes st, and decides how the kernel uses it. This is the place where a handle would be made one
 // whose I/O goes past the daemon.
-func newHandle(n *node, fd int, st *unix.Statx_t, path string, flags uint32) (*handle, uint32) {
-	h := &handle{node: n, fd: fd}
+func newHandle(n *node, fd int, st *unix.Statx_t, path string, flags uint32) (h *handle, answer uint32, changed bool) {
+	h = &handle{node: n, fd: fd}
 	role := roleOf(path)
 	if path != "" && role != roleIndex {
-		h.watch = n.tree.watcher.Opened(path, fd, st, int(flags))
+		h.watch, changed = n.tree.watcher.Opened(path, fd, st, int(flags))
 	}
 	n.add(h)
 	n.sawMode(st.Mode)
 	// What the kernel has cached stays: files change through the mount only.
-	answer := uint32(fuse.FOPEN_KEEP_CACHE)
+	answer = uint32(fuse.FOPEN_KEEP_CACHE)
 	if role != rolePlain || flags&syscall.O_ACCMODE == syscall.O_RDONLY {
 		// SQLite makes its files durable by fsync; a close has nothing to report.
 		answer |= fuse.FOPEN_NOFLUSH
 	}
-	return h, answer
+	return h, answer, changed
 }
 
 func (h *handle) Read(ctx context.Context, buf []byte, off int64) (fuse.ReadResult, syscall.Errno) {

@@ -4,6 +4,8 @@ import (
 	"os"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/walback/walback/wal"
 )
 
@@ -188,21 +190,32 @@ func (s *set) claim(d *database, f *os.File) bool {
 	if err != nil {
 		return false
 	}
-	id := idOf(&st)
+	inUse, ok := s.claimID(d, &st)
+	if inUse != nil {
+		s.guard(inUse, int(f.Fd()))
+	}
+	return ok
+}
+
+// claimID is claim for the file with the attributes st. It returns the open file
+// if d is its owner for the first time.
+func (s *set) claimID(d *database, st *unix.Statx_t) (inUse *openFile, ok bool) {
+	id := idOf(st)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if o := s.owner(id); o != nil && o != d || s.at(d.path) != d {
-		return false
+		return nil, false
 	}
 	if d.id == id {
-		return true
+		return nil, true
 	}
 	s.disclaim(d)
-	d.id, s.owners[id] = id, d
-	if f := s.opened[id]; f != nil && f.is.Load().d == nil {
+	d.id, d.left, s.owners[id] = id, stateOf(st), d
+	f := s.opened[id]
+	if f != nil && f.is.Load().d == nil {
 		s.join(f)
 	}
-	return true
+	return f, true
 }
 
 // claimed returns which file d has claimed.

@@ -57,7 +57,7 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 		return nil, nil, 0, fs.Errno(err)
 	}
 	inode := n.inode(ctx, &st, &out.Attr)
-	h, answer := newHandle(inode.Operations().(*node), fd, &st, p, flags)
+	h, answer, _ := newHandle(inode.Operations().(*node), fd, &st, p, flags)
 	return inode, h, answer, 0
 }
 
@@ -85,7 +85,7 @@ func (n *node) Tmpfile(ctx context.Context, flags, mode uint32, out *fuse.EntryO
 		return nil, nil, 0, fs.Errno(err)
 	}
 	inode := n.inode(ctx, &st, &out.Attr)
-	h, answer := newHandle(inode.Operations().(*node), fd, &st, "", flags)
+	h, answer, _ := newHandle(inode.Operations().(*node), fd, &st, "", flags)
 	return inode, h, answer, 0
 }
 

@@ -33,7 +33,8 @@ type openFile struct {
 	id  fileID
 	// is changes with the names of the file, under the lock of the database that
 	// it was a part of, and under set.mu.
-	is atomic.Pointer[part]
+	is    atomic.Pointer[part]
+	guard guard
 
 	// set.mu guards what follows.
 	handles int
@@ -60,6 +61,14 @@ func (p part) unlock() {
 	if p.d != nil {
 		p.d.mu.Unlock()
 	}
+}
+
+// name is what f is called in messages.
+func (f *openFile) name() string {
+	if d := f.is.Load().d; d != nil {
+		return d.path
+	}
+	return "(removed)"
 }
 
 // openHandle is the watch of one handle.
@@ -161,23 +170,25 @@ func (p inPassage) Done() {
 }
 
 // Opened implements watcher.
-func (s *set) Opened(path string, fd int, st *unix.Statx_t, flags int) watch {
-	h := &openHandle{openFile: s.take(path, idOf(st))}
+func (s *set) Opened(path string, fd int, st *unix.Statx_t, flags int) (watch, bool) {
+	f, first := s.take(path, idOf(st))
+	h := &openHandle{openFile: f}
 	if flags&unix.O_TRUNC != 0 && h.Role() == rolePlain {
 		h.written.Store(true)
 	}
 	// It may have lost its name before it was known here that it is open.
 	if now, err := statAt(fd, ""); err == nil && now.Nlink == 0 {
-		s.rejoin(h.openFile, func() { h.names = nil })
+		s.rejoin(f, func() { f.names = nil })
 	}
-	return h
+	return h, s.inUse(f, fd, first)
 }
 
-// take returns the open file id, with one handle more and the name path.
-func (s *set) take(path string, id fileID) *openFile {
+// take returns the open file id, with one handle more and the name path, and
+// whether that is the first handle.
+func (s *set) take(path string, id fileID) (f *openFile, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f := s.opened[id]
+	f = s.opened[id]
 	if f == nil {
 		f = &openFile{set: s, id: id}
 		f.is.Store(new(part))
@@ -193,7 +204,7 @@ func (s *set) take(path string, id fileID) *openFile {
 	if d := f.is.Load().d; d != nil {
 		d.handles++
 	}
-	return f
+	return f, f.handles == 1
 }
 
 // released counts a handle of f less, and forgets a file that nobody has open
@@ -204,6 +215,7 @@ func (s *set) released(f *openFile) {
 	f.handles--
 	if f.handles == 0 {
 		delete(s.opened, f.id)
+		s.leave(f)
 	}
 	if d := f.is.Load().d; d != nil {
 		d.handles--

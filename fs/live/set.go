@@ -41,6 +41,8 @@ type set struct {
 	// searching is nil unless names of databases are being looked for; then it is
 	// sent to for looking once more.
 	searching chan struct{}
+
+	noLocks sync.Once // says that the filesystem has none
 }
 
 func newSet(root string, open func(string) (Sink, error), now func() time.Time, logger *slog.Logger) *set {

@@ -51,6 +51,11 @@ func (s *SQLite) Exec(q Statement, _ *struct{}) error {
 	return err
 }
 
+// Query returns the number that a query gives.
+func (s *SQLite) Query(q Statement, n *int) error {
+	return s.dbs[q.DB].QueryRow(q.SQL).Scan(n)
+}
+
 // Serialize returns the database as the connection sees it, byte for byte.
 func (s *SQLite) Serialize(n int, content *[]byte) error {
 	c, err := s.dbs[n].Conn(context.Background())
@@ -154,6 +159,13 @@ func (c *conn) call(method string, args, reply any) {
 func (c *conn) exec(q string, args ...int) {
 	c.t.Helper()
 	c.call("SQLite.Exec", Statement{c.n, q, args}, nil)
+}
+
+// query returns the number that q gives.
+func (c *conn) query(q string) (n int) {
+	c.t.Helper()
+	c.call("SQLite.Query", Statement{DB: c.n, SQL: q}, &n)
+	return n
 }
 
 func (c *conn) serialize() (content []byte) {

@@ -21,9 +21,11 @@ type watcher interface {
 	// path, before it gets to use it: fd is the backing file, which had the
 	// attributes st, and flags are those of open(2). It returns who watches this
 	// handle, or nil when nobody cares about any operation on it, now or later: a
-	// file that is no database yet may become one while it is open. It is not
-	// called for files named *-shm, nor for files without a name (O_TMPFILE).
-	Opened(path string, fd int, st *unix.Statx_t, flags int) watch
+	// file that is no database yet may become one while it is open. It is true
+	// besides when somebody has changed the file behind the mount's back, so that
+	// what the kernel knows of it, and of those beside it, is old. It is not called
+	// for files named *-shm, nor for files without a name (O_TMPFILE).
+	Opened(path string, fd int, st *unix.Statx_t, flags int) (w watch, changed bool)
 
 	// Gate is called before op, which is no rename, is done to the name path and
 	// returns when that is safe. What it returns is called from the same goroutine

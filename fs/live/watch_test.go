@@ -89,7 +89,7 @@ func (o *observer) done(path string, op gateOp) {
 
 func (o *observer) close() error { return nil }
 
-func (o *observer) Opened(path string, fd int, st *unix.Statx_t, flags int) watch {
+func (o *observer) Opened(path string, fd int, st *unix.Statx_t, flags int) (watch, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if strings.HasSuffix(path, "-shm") {
@@ -99,7 +99,7 @@ func (o *observer) Opened(path string, fd int, st *unix.Statx_t, flags int) watc
 		o.fail("Opened(%s), which does not exist", path)
 	}
 	o.open[path]++
-	return &observed{observer: o, path: path}
+	return &observed{observer: o, path: path}, false
 }
 
 // observed is one handle.

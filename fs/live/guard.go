@@ -1,0 +1,191 @@
+package live
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The locks of applications in the mount are known to the mount alone. Whoever
+// reaches the backing file by another path (the backing directory, a bind mount, a
+// descriptor from before the mount) would not see them, and damage the database.
+// So while a database is open in the mount, the daemon holds the bytes that SQLite
+// locks, of the backing file: SQLite then says "database is locked" to everybody
+// else. Nobody is guarded against who does not ask for locks, nor is a database
+// that nobody has open; when that is opened, its file is compared with how it was
+// left.
+
+// guard holds the lock bytes of one backing file.
+type guard struct {
+	mu    sync.Mutex
+	file  *os.File // nil as long as there is none
+	held  bool
+	over  bool // nobody has the file open any more
+	delay time.Duration
+}
+
+// Bounds of the time after which it is tried again to lock what somebody else
+// has locked.
+const (
+	minGuardDelay = 5 * time.Millisecond
+	maxGuardDelay = time.Second
+)
+
+// fileState is what tells whether a file has been written to.
+type fileState struct {
+	size         uint64
+	mtime, ctime unix.StatxTimestamp
+}
+
+func stateOf(st *unix.Statx_t) fileState {
+	return fileState{size: st.Size, mtime: st.Mtime, ctime: st.Ctime}
+}
+
+// guard keeps others from the backing file of f, a main file, which fd is a
+// descriptor of. Failing is no concern of the application.
+func (s *set) guard(f *openFile, fd int) {
+	g := &f.guard
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.file != nil || g.over {
+		return
+	}
+	file, err := os.OpenFile(procPath(fd), os.O_RDWR|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EROFS) {
+		file, err = os.OpenFile(procPath(fd), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	}
+	if err != nil {
+		s.logger.Warn("the database is not guarded against who reaches its file by another path", "path", f.name(), "error", err)
+		return
+	}
+	g.file = file
+	s.tryGuard(f)
+}
+
+// tryGuard locks, or tries again later. The caller holds g.mu.
+func (s *set) tryGuard(f *openFile) {
+	g := &f.guard
+	fd := int(g.file.Fd())
+	kind := int16(unix.F_WRLCK)
+	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil && flags&unix.O_ACCMODE == unix.O_RDONLY {
+		kind = unix.F_RDLCK // keeps writers away
+	}
+	lock := unix.Flock_t{Type: kind, Start: pendingByte, Len: lockedBytes}
+	err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &lock)
+	switch {
+	case err == nil:
+		g.held = true
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EACCES):
+		if g.delay == 0 {
+			s.logger.Error("somebody uses the database by another path than the mount; both together can damage it: it must be closed there",
+				"path", f.name(), "process", holder(fd))
+		}
+		g.delay = min(max(2*g.delay, minGuardDelay), maxGuardDelay)
+		time.AfterFunc(g.delay, func() { s.guardAgain(f) })
+	default:
+		s.noLocks.Do(func() {
+			s.logger.Warn("the filesystem has no locks: databases are not guarded against who reaches their files by another path", "error", err)
+		})
+	}
+}
+
+// guardAgain tries once more to lock what somebody else had locked. What that
+// one has done meanwhile is found out.
+func (s *set) guardAgain(f *openFile) {
+	g := &f.guard
+	g.mu.Lock()
+	if !g.over {
+		s.tryGuard(f)
+	}
+	held := g.held
+	g.mu.Unlock()
+	if !held {
+		return
+	}
+	s.logger.Info("nobody uses the database by another path any more", "path", f.name())
+	p := f.lock()
+	defer p.unlock()
+	if p.d != nil && p.role == rolePlain {
+		p.d.suspect()
+	}
+}
+
+// release ends the guard, and returns how the file is left; nothing if that is
+// not known.
+func (g *guard) release() (left fileState, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.over = true
+	if g.file == nil {
+		return left, nil
+	}
+	st, err := statAt(int(g.file.Fd()), "")
+	if err == nil {
+		left = stateOf(&st)
+	}
+	return left, errors.Join(err, g.file.Close())
+}
+
+// holder names the process that has a lock byte of fd locked, if the kernel tells.
+func holder(fd int) string {
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: pendingByte, Len: lockedBytes}
+	if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lock); err != nil || lock.Type == unix.F_UNLCK || lock.Pid <= 0 {
+		return "unknown"
+	}
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", lock.Pid))
+	if err != nil {
+		return fmt.Sprint(lock.Pid)
+	}
+	return fmt.Sprintf("%d (%s)", lock.Pid, strings.TrimSpace(string(name)))
+}
+
+// inUse guards the main file that f is, which has just been opened as fd. If
+// nobody else has it open, and it is not as it was left, somebody has written to
+// it behind the mount's back: that is found out, and true is returned.
+func (s *set) inUse(f *openFile, fd int, first bool) (changed bool) {
+	s.mu.Lock()
+	d := s.owners[f.id]
+	s.mu.Unlock()
+	if d == nil {
+		return false
+	}
+	s.guard(f, fd)
+	if !first {
+		return false
+	}
+	st, err := statAt(fd, "")
+	if err != nil {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s.mu.Lock()
+	left := d.left
+	s.mu.Unlock()
+	if left == stateOf(&st) {
+		d.look() // a log may be there, of somebody who was killed
+		return false
+	}
+	if d.phase != idle {
+		d.logger().Info("the file is not as it was left when it was last in use; it is compared with what was captured")
+		d.suspect()
+	}
+	return true
+}
+
+// leave ends the guard of f, which nobody has open any more. The caller holds
+// s.mu.
+func (s *set) leave(f *openFile) {
+	left, err := f.guard.release()
+	if err != nil {
+		s.logger.Warn("ending the guard of a database", "path", f.name(), "error", err)
+	}
+	if d := s.owners[f.id]; d != nil {
+		d.left = left
+	}
+}
