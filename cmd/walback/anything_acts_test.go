@@ -204,7 +204,10 @@ func (s *story) still(se *session, ans answer, loose bool, what string) {
 	ans.Ended = seen.Ended
 	maybe := se.on.maybe
 	s.acknowledged(se.on, ans, seen.state, loose, what)
-	se.on.maybe = maybe
+	se.on.maybe = maybe // it need not have written anything
+	if n := len(se.on.instants); n > 0 {
+		se.on.instants[n-1].commit = false
+	}
 }
 
 // adjust changes something that is no change of the database.

@@ -142,7 +142,7 @@ func (s *story) found(d *subject) {
 	}
 	d.due = append(d.due, "the database was created")
 	sql := "BEGIN IMMEDIATE; " + create
-	if d.large = s.random.IntN(12) == 0; d.large {
+	if d.large = s.random.IntN(20) == 0; d.large {
 		sql += "; CREATE TABLE bulk(x); INSERT INTO bulk WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c WHERE i < 17) SELECT randomblob(1000000) FROM c"
 	}
 	if s.exec(se, sql) {
@@ -231,11 +231,11 @@ func (s *story) resized(d *subject, st state) {
 // promise enters an instant, and the bytes at it if nobody is in the way.
 func (s *story) promise(d *subject, i instant) {
 	s.t.Helper()
-	if i.Raw == (digest{}) && s.random.IntN(2) == 0 && s.daemon != nil {
+	if i.Raw == (digest{}) && s.random.IntN(2) == 0 && s.worth(d) && s.daemon != nil {
 		s.imaged(d, &i)
 	}
 	d.instants = append(d.instants, i)
-	if s.random.IntN(3) == 0 && s.daemon != nil {
+	if s.random.IntN(3) == 0 && s.daemon != nil && s.worth(d) {
 		s.check(s.history, d, i)
 	}
 }
