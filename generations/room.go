@@ -67,7 +67,7 @@ func (s *Spool) spare(n int64) error {
 		return err
 	}
 	if keep := min(size/100, reserve); free-n < keep {
-		return tell(ErrSpoolFull, "%d bytes are free on the filesystem of the spool, %d of which are left for others: no room for %d", free, keep, n)
+		return tell(ErrSpoolFull, "spool: no space left on device: the last %d bytes are left for others", keep)
 	}
 	return nil
 }
