@@ -33,7 +33,11 @@ func holders(m mount) ([]string, error) {
 		return nil, err
 	}
 	for _, proc := range procs {
-		who := fmt.Sprintf(" (%s, pid %s)", program(proc), filepath.Base(proc))
+		pid, err := strconv.Atoi(filepath.Base(proc))
+		if err != nil {
+			return nil, err
+		}
+		who := fmt.Sprintf(" (%s%s", program(proc), byProcess(pid))
 		for _, file := range m.heldBy(proc) {
 			found = append(found, file+who)
 		}
@@ -41,6 +45,9 @@ func holders(m mount) ([]string, error) {
 	slices.Sort(found)
 	return slices.Compact(found), nil
 }
+
+// byProcess is how what holders tells of a process ends.
+func byProcess(pid int) string { return fmt.Sprintf(", pid %d)", pid) }
 
 // elsewhere lists the mount namespaces besides this process's that have the
 // filesystem of m mounted, as those of containers do: each with one process of it.

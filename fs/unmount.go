@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -59,7 +60,8 @@ func (s *Server) Unmount(ctx context.Context) error {
 }
 
 // unmount asks until the kernel agrees or a holder is found. A process that
-// just ends may hold files for a moment without being found.
+// just ends may hold files for a moment without being found, and this process
+// itself may, to ask who has a file locked.
 func (s *Server) unmount(ctx context.Context) error {
 	const attempts = 6
 	for pause := 5 * time.Millisecond; ; pause *= 2 {
@@ -74,7 +76,7 @@ func (s *Server) unmount(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if len(files) > 0 || pause > 5*time.Millisecond<<attempts {
+		if slices.ContainsFunc(files, heldByOthers) || pause > 5*time.Millisecond<<attempts {
 			return &BusyError{Dir: s.dir, Files: files}
 		}
 		select {
@@ -84,6 +86,10 @@ func (s *Server) unmount(ctx context.Context) error {
 		}
 	}
 }
+
+// heldByOthers reports whether a file that holders tells of is not held by this
+// process.
+func heldByOthers(file string) bool { return !strings.HasSuffix(file, byProcess(os.Getpid())) }
 
 // mounted reports whether s is still mounted, and what was mounted over it since.
 func (s *Server) mounted() (mounted bool, over string, err error) {
