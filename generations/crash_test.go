@@ -53,11 +53,16 @@ func TestCrashAtEveryStep(t *testing.T) {
 		}
 	}
 	m.hook(record("before"), record("after"))
-	for epoch := range 2 {
+	for epoch := range 5 {
 		still.Lock()
-		r.begin(w, d.base(epoch == 1))
+		switch epoch {
+		case 0, 2:
+			r.begin(w, d.base(epoch == 2))
+		default:
+			r.fork(w, d, d.last.ID-3) // in the middle of a segment, or of pieces
+		}
 		still.Unlock()
-		for n := range 6 {
+		for n := range 5 {
 			still.Lock()
 			w.Append(d.commit())
 			if err := w.Save(); err != nil {

@@ -304,7 +304,7 @@ func (w *Writer) status(now wal.Time) DatabaseStatus {
 			st.Shipped = g.Mark.Txn
 		}
 	}
-	for _, err := range []error{w.failed, stuck, w.Err()} {
+	for _, err := range []error{w.Err(), w.failed, stuck} {
 		if st.Err == nil && err != nil {
 			st.Err, st.Error = err, err.Error()
 		}
