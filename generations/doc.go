@@ -3,7 +3,7 @@
 //
 // A client is one database. Its history is a row of generations, each an
 // unbroken lineage of transactions that begins with an image of the whole
-// database:
+// database, or forks: goes on from a transaction of a generation before it:
 //
 //	<client>/generations/<generation>/generation.json            what the generation is
 //	                                  snapshot/<txid>.snap       image as of a transaction
@@ -16,6 +16,8 @@
 //
 // On the way in, a [Writer] per database takes captured transactions and saves
 // them as pieces in the [Spool]; the [Shipper] merges pieces into segments and
-// puts them in the [Store]. On the way out, a [Timeline] lists what there is
+// puts them in the [Store]. Beside the pieces, the spool keeps the checksums of
+// all pages as recent transactions left them, from which a generation can be
+// forked. On the way out, a [Timeline] lists what there is
 // and answers an [Instant] with a [Plan].
 package generations
