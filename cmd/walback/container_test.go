@@ -226,3 +226,44 @@ func (d *daemon) inside() int {
 	}
 	return pid
 }
+
+// TestContainerOutlivesMount ends the daemon while a container has the mount: what
+// the container does until then is captured, and who loses the mount is said.
+func TestContainerOutlivesMount(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the daemon waits for the container until unmountTimeout")
+	}
+	t.Parallel()
+	w := newWorld(t, generations.URL{Scheme: "file", Dir: filepath.Join(t.TempDir(), "store")}, "-shutdown-timeout", "5s")
+	c := container{unshare: []string{"--mount"}, from: w.dir, at: t.TempDir()}
+	c.need(t)
+	w.mount()
+	inside := speak(t, filepath.Join(c.at, "app.db"), c.wrap)
+	inside.want("wal", "PRAGMA journal_mode=wal")
+	inside.want("ok", "CREATE TABLE t(n)")
+	inside.want("ok", "INSERT INTO t VALUES(0)")
+	d := w.daemon
+	ended := make(chan error)
+	go func() { ended <- d.end(syscall.SIGTERM) }()
+	if err := awaitMounts([]string{w.history}, func(_, _ []string) bool { return !served(w.history) }); err != nil {
+		t.Fatal(err)
+	}
+	inside.want("ok", "UPDATE t SET n=1") // nobody has told it
+	if err := <-ended; err != nil {
+		t.Errorf("walback mount ended with %v", err)
+	}
+	w.daemon = nil
+	for _, dir := range []string{w.dir, w.history} {
+		_, by, _ := strings.Cut(d.log(), dir+": in use: ")
+		if who := fmt.Sprintf("(speaker, pid %d); detached", inside.cmd.Process.Pid); !strings.Contains(by, who) {
+			t.Errorf("the daemon does not say %s of %s:\n%s", who, dir, d.log())
+		}
+	}
+	if got := inside.say("", "UPDATE t SET n=2"); !strings.Contains(got, "not connected") {
+		t.Errorf("in the container, without a daemon: %s", got)
+	}
+	inside.kill()
+	w.mount()
+	w.wantIncrements("app.db", 1)
+	w.unmount()
+}

@@ -293,10 +293,15 @@ func (m *mounted) close(ctx context.Context, w io.Writer) error {
 	letGo, cancel := context.WithTimeout(ctx, unmountTimeout)
 	defer cancel()
 	var past error
+	var other sync.WaitGroup
 	if m.history != nil {
-		past = unmount(letGo, m.history, w)
+		other.Go(func() { past = m.history.Unmount(letGo) })
 	}
 	err := m.live.Unmount(letGo)
+	other.Wait()
+	if m.history != nil {
+		past = detached(past, m.history, w)
+	}
 
 	ship, cancel := context.WithTimeout(ctx, m.o.shutdown)
 	defer cancel()
