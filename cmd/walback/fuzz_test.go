@@ -22,7 +22,7 @@ import (
 func FuzzCommandLine(f *testing.F) {
 	for _, line := range []string{
 		"mount /srv/app s3://b/p?endpoint=http://127.0.0.1:7070&region=r -history /mnt/h --interval 500ms -cache-size 10GiB",
-		"mount -backing=/b -shutdown-timeout=1h -allow-other -log-level warn -- /srv file:///store",
+		"mount -backing=/b -spool-limit 1GiB -shutdown-timeout=1h -allow-other -log-level warn -- /srv file:///store",
 		"history -cache-dir /c -cache-size 1.5e3KB -log-json s3://b /mnt",
 		"restore -o f -timestamp 2h-ago -generation 00000123456789ab file:///s/c",
 		"restore -o f -index 12 -force -quiet file:///s/c",
@@ -176,7 +176,7 @@ func checkMountOptions(t *testing.T, o mountOptions) {
 			t.Errorf("%s is %q", what, dir)
 		}
 	}
-	if o.interval <= 0 || o.shutdown < 0 || o.cacheSize <= 0 {
+	if o.interval <= 0 || o.shutdown < 0 || o.cacheSize <= 0 || o.spoolLimit < 0 {
 		t.Errorf("%+v", o)
 	}
 	if again, err := generations.ParseURL(o.url.String()); err != nil || again != o.url {
