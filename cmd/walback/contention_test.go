@@ -22,7 +22,7 @@ import (
 	"github.com/walback/walback/wal"
 )
 
-var increments = flag.Int("contention.increments", 20, "how often each process of TestContention increments the counter")
+var increments = flag.Int("contention.increments", 12, "how often each process of TestContention increments the counter")
 
 // contenders is how many processes increment the counter at a time.
 const contenders = 8
