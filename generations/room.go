@@ -79,11 +79,13 @@ func (r *room) hold(n int64) {
 	r.held += n
 }
 
-// admit returns an error that is ErrSpoolFull when n bytes more cannot wait.
+// admit returns an error that is ErrSpoolFull when n bytes more cannot wait. As
+// long as less than half of the limit waits they can, however many they are: a
+// transaction may be larger than the limit.
 func (r *room) admit(n int64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.held+n > r.limit {
+	if r.held >= r.limit/2 && r.held+n > r.limit {
 		r.fill()
 		return tell(ErrSpoolFull, "%d bytes wait in the spool, which may hold %d: no room for %d", r.held, r.limit, n)
 	}

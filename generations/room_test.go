@@ -168,6 +168,25 @@ func TestSpoolIsShared(t *testing.T) {
 	wantHistory(t, m, nil, d.history)
 }
 
+// A transaction that is larger than the limit is captured all the same.
+func TestTransactionAboveTheLimit(t *testing.T) {
+	m := newMemory()
+	r := newRoomyRig(t, m, t.TempDir(), time.Hour, 16<<10)
+	w, d := r.open(), newDatabase(115, 512)
+	r.begin(w, d.base(false))
+	all := make([]int, 100)
+	for i := range all {
+		all[i] = i
+	}
+	d.pages = append(d.pages, make([][]byte, 97)...)
+	w.Append(d.write(all))
+	if err := w.Save(); err != nil {
+		t.Fatal(err)
+	}
+	r.flush()
+	wantHistory(t, m, nil, d.history)
+}
+
 // An image that is not shipped counts once another generation follows: otherwise
 // a database that begins anew again and again would fill the disk.
 func TestImagesAreBounded(t *testing.T) {

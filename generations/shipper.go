@@ -20,7 +20,8 @@ type ShipperOptions struct {
 	Logger   *slog.Logger  // default: nothing is logged
 
 	// SpoolLimit is how many bytes may wait in the spool, of all databases
-	// together, except for the images that their newest generations begin with.
+	// together, except for the images that their newest generations begin with, and
+	// for one transaction that is larger.
 	// By default a tenth of the filesystem, at least 64 MiB and at most 16 GiB.
 	SpoolLimit int64
 

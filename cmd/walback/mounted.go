@@ -219,19 +219,20 @@ func (m *mounted) refresh(client string) error {
 // continued. Looking at the database makes the capture find out and begin anew;
 // it must not be waited for from here.
 func (m *mounted) broken(client string, err error) {
-	m.logger.Warn("a new generation begins", "client", client, "reason", err)
-	go func() {
-		if err := m.refresh(client); err != nil {
-			m.logger.Warn("capture", "client", client, "error", err)
-		}
-	}()
+	if !errors.Is(err, generations.ErrSpoolFull) { // then none begins, which has been said
+		m.logger.Warn("a new generation begins", "client", client, "reason", err)
+	}
+	m.lookAt(client)
 }
 
 // room is told when the spool has room again for a client whose capture had
 // ended because it had none.
-func (m *mounted) room(client string) {
+func (m *mounted) room(client string) { m.lookAt(client) }
+
+// lookAt looks at a database, without being waited for.
+func (m *mounted) lookAt(client string) {
 	go func() {
-		if err := m.refresh(client); err != nil {
+		if err := m.refresh(client); err != nil && !errors.Is(err, generations.ErrSpoolFull) {
 			m.logger.Warn("capture", "client", client, "error", err)
 		}
 	}()
