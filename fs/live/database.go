@@ -57,9 +57,11 @@ type database struct {
 	hint     wal.WriteHint
 	unlooked bool // the log was written to after the last look
 	armed    bool // a look is due by timer
-	// fruitless counts the looks by timer since one was told of a commit: a
-	// long transaction that is being spilled is not read over and over.
+	// fruitless counts the looks by timer since one was told of a commit, and took
+	// is how long the last of them took: a long transaction that is being spilled is
+	// not read over and over.
 	fruitless int
+	took      time.Duration
 	image     *imaging
 	touched   map[wal.Pgno]struct{} // pages written without a log since the last commit
 	rescan    bool                  // any page may have been written without a log
@@ -237,13 +239,18 @@ func (d *database) lookSoon() {
 	}
 	d.armed = true
 	delay := min(lookDelay<<min(d.fruitless, 10), maxLookDelay)
+	if d.fruitless > 0 {
+		delay = max(delay, lookShare*d.took)
+	}
 	time.AfterFunc(delay, func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.armed = false
 		if d.unlooked {
 			d.fruitless++
+			began := time.Now()
 			d.look()
+			d.took = time.Since(began)
 		}
 	})
 }
@@ -253,6 +260,8 @@ func (d *database) lookSoon() {
 const (
 	lookDelay    = 5 * time.Millisecond
 	maxLookDelay = time.Second
+	// lookShare is how much longer than the last one took it is until the next.
+	lookShare = 30
 )
 
 // close saves what is captured and lets go of the files. Shipping goes on.
