@@ -26,7 +26,7 @@ type ledger struct {
 // openLedger connects to the database at path, whose table it makes if need be.
 // Like an application it fails when something fails.
 func openLedger(w *world, path string, setup ...string) (*ledger, error) {
-	c, err := (&sqlite3.SQLiteDriver{}).Open("file:" + filepath.Join(w.dir, path))
+	c, err := (&sqlite3.SQLiteDriver{}).Open(filepath.Join(w.dir, path))
 	if err != nil {
 		return nil, err
 	}
