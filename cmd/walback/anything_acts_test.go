@@ -206,7 +206,7 @@ func (s *story) still(se *session, ans answer, loose bool, what string) {
 	s.acknowledged(se.on, ans, seen.state, loose, what)
 	se.on.maybe = maybe // it need not have written anything
 	if n := len(se.on.instants); n > 0 {
-		se.on.instants[n-1].commit = false
+		se.on.instants[n-1].commit, se.on.instants[n-1].or = false, maybe
 	}
 }
 

@@ -126,6 +126,7 @@ func (s *story) finish() {
 		s.leave(d)
 	}
 	s.unmount()
+	s.t.Logf("%d things happened; the daemon was killed %d times, and there were %d actors", len(s.told), s.kills, s.started)
 	s.checkLogs()
 	elsewhere := s.serveHistory()
 	for _, d := range s.subjects {

@@ -6,7 +6,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mattn/go-sqlite3"
@@ -18,10 +20,15 @@ import (
 // prepare makes the directories of the databases.
 func (s *story) prepare() {
 	s.t.Helper()
-	if err := os.Mkdir(s.dir+"/sub", 0o755); err != nil {
-		s.t.Fatal(err)
+	for _, dir := range exchanged {
+		if err := os.Mkdir(filepath.Join(s.dir, dir), 0o755); err != nil {
+			s.t.Fatal(err)
+		}
 	}
 }
+
+// exchanged are directories that take each other's names.
+var exchanged = [2]string{"sub", "other"}
 
 // absorb puts all of a database into its main file, and nobody has it open then.
 func (s *story) absorb(d *subject) {
@@ -126,6 +133,53 @@ func (s *story) move() {
 	}
 	s.replaced(to, from, began, "mv "+from.path)
 	from.now, from.maybe = empty, nil
+}
+
+// exchange swaps the names of two directories while the databases in them are
+// open. Connections go on with the files that they have, until their process is
+// killed: at its end SQLite would remove a log by the name it had.
+func (s *story) exchange() {
+	s.t.Helper()
+	var both [2]*subject
+	for i, dir := range exchanged {
+		d := s.subjects[slices.IndexFunc(s.subjects, func(d *subject) bool { return strings.HasPrefix(d.path, dir+"/") })]
+		s.settle(d)
+		s.hush(d, nil)
+		both[i] = d
+	}
+	one, two := both[0], both[1]
+	open := append(s.sessionsOn(one), s.sessionsOn(two)...)
+	err := unix.Renameat2(unix.AT_FDCWD, filepath.Join(s.dir, exchanged[0]), unix.AT_FDCWD, filepath.Join(s.dir, exchanged[1]), unix.RENAME_EXCHANGE)
+	s.tell("%s and %s are exchanged: %v", exchanged[0], exchanged[1], err)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	one.now, two.now = two.now, one.now
+	one.maybe, two.maybe = two.maybe, one.maybe
+	one.pageSize, two.pageSize = two.pageSize, one.pageSize
+	one.wal, two.wal = two.wal, one.wal
+	one.large, two.large = two.large, one.large
+	for _, d := range both {
+		d.due = append(d.due, "it is what another one was")
+	}
+	for _, se := range open {
+		se.on = both[1-slices.Index(both[:], se.on)]
+	}
+	s.calm = true
+	for _, se := range open {
+		if se.on.exists() && se.on.wal && !se.loose {
+			s.commit(se)
+		}
+	}
+	s.calm = false
+	for _, se := range open {
+		if slices.Contains(s.actors, se.actor) {
+			_ = se.kill() // it is doing nothing
+			s.gone(se.actor)
+		}
+	}
+	s.settle(one)
+	s.settle(two)
 }
 
 func (s *story) remove() {

@@ -58,6 +58,7 @@ type story struct {
 	// abandoned: the daemon is killed, and applications go on with the plain files.
 	abandoned bool
 	told      []string
+	kills     int
 	logs      strings.Builder // of the daemons
 }
 
@@ -111,7 +112,7 @@ func newStory(t *testing.T, seed uint64) *story {
 		random: random,
 		known:  map[digest]string{empty: "nothing"},
 	}
-	for _, path := range []string{"a.db", "b.db", "sub/db.sqlite", "c"} {
+	for _, path := range []string{"a.db", "b.db", "sub/db.sqlite", "other/db.sqlite"} {
 		d := &subject{path: path, now: empty}
 		d.client, d.file = generations.ClientOf(path)
 		s.subjects = append(s.subjects, d)
@@ -133,6 +134,7 @@ func newStory(t *testing.T, seed uint64) *story {
 
 // kill ends the daemon as a lack of memory would.
 func (s *story) kill() {
+	s.kills++
 	s.logs.WriteString(s.daemon.log())
 	s.world.kill()
 }
@@ -180,6 +182,7 @@ func (s *story) step() {
 		{1, s.vacuumInto},
 		{1, s.copyFile},
 		{2, s.move},
+		{1, s.exchange},
 		{1, s.remove},
 		{2, s.killIdle},
 		{2, s.mountAgain},
