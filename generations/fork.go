@@ -63,6 +63,7 @@ func (w *Writer) fork(from wal.TXID, first *wal.Txn) (*lineage, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.states.goBack(at)
 	child.pieces = []piece{p}
 	child.last, child.mark = first.TxnInfo, wal.Mark{Txn: first.TxnInfo, PageSize: child.PageSize, Log: first.End}
 	return child, w.shipper.spool.put(child.object(w.client, ManifestObject).Key(), child.manifest)

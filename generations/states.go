@@ -80,20 +80,15 @@ func (c chain) close() {
 // has saved or goes on from, ascending; none when they lead to no full record.
 func link(all []stateRecord, g *lineage) []stateRecord {
 	at := make(map[stateKey]int, len(all))
-	newest := -1
 	for i, r := range all {
-		at[r.at()] = i
-		if r.generation == g.ID && r.txn.ID <= g.mark.Txn.ID && (newest < 0 || r.txn.ID >= all[newest].txn.ID) {
-			newest = i
-		}
+		at[r.at()] = i // a later one of the same name is from after the other was lost
 	}
-	if newest < 0 && g.Parent != nil {
-		if i, ok := at[stateKey{g.Parent.Generation, g.Parent.Txn}]; ok {
-			newest = i
-		}
+	i, ok := newest(all, g.ID, g.mark.Txn.ID)
+	if !ok && g.Parent != nil {
+		i, ok = newest(all, g.Parent.Generation, g.Parent.Txn)
 	}
 	var found []stateRecord
-	for i, ok := newest, newest >= 0; ok; i, ok = at[all[i].front()] {
+	for ; ok; i, ok = at[all[i].front()] {
 		found = append(found, all[i])
 		if all[i].full {
 			slices.Reverse(found)
@@ -101,6 +96,16 @@ func link(all []stateRecord, g *lineage) []stateRecord {
 		}
 	}
 	return nil
+}
+
+// newest returns which of all is of the last transaction of g up to id.
+func newest(all []stateRecord, g ID, id wal.TXID) (found int, ok bool) {
+	for i, r := range all {
+		if r.generation == g && r.txn.ID <= id && (!ok || r.txn.ID >= all[found].txn.ID) {
+			found, ok = i, true
+		}
+	}
+	return found, ok
 }
 
 // find returns how many records of c lead to transaction id; 0 when it is none
@@ -201,6 +206,9 @@ func (s *states) follow(g *lineage, changes []change) error {
 	}
 	return nil
 }
+
+// goBack makes r, of which there is a record, what is followed next.
+func (s *states) goBack(r stateRecord) { s.last, s.off = r.at(), false }
 
 func (s *states) append(changes []change) error {
 	var b bytes.Buffer

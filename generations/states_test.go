@@ -166,6 +166,43 @@ func TestDamagedStates(t *testing.T) {
 	}
 }
 
+// A fork from where the states end has states again.
+func TestStatesOfFork(t *testing.T) {
+	m, dir, d := stopped(t, 9)
+	file := statesFile(t, dir)
+	st, err := os.Stat(file)
+	if err == nil {
+		err = os.Truncate(file, st.Size()/2)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		r := newRig(t, m, dir, time.Microsecond)
+		w := r.open()
+		past := resume(t, w)
+		wantStates(t, past, d.history)
+		n := len(past.States)
+		if n == 0 || past.States[n-1] == past.Mark.Txn {
+			t.Fatalf("%d states of %d", n, past.Mark.Txn.ID)
+		}
+		w.Append(d.commit()) // of which there cannot be a state
+		r.fork(w, d, past.States[n-1].ID)
+		w.Append(d.commit())
+		past = resume(t, w)
+		wantStates(t, past, d.history)
+		if past.States[len(past.States)-1] != d.last {
+			t.Fatalf("states up to %d of %d", past.States[len(past.States)-1].ID, d.last.ID)
+		}
+		r.flush()
+		wantHistory(t, m, nil, d.history)
+		r.close()
+		if err := os.Truncate(file, st.Size()/2); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // When states cannot be written, capture goes on; there are none until the next
 // generation.
 func TestStatesCannotBeWritten(t *testing.T) {
