@@ -29,6 +29,12 @@ func (s *story) begin(se *session) bool {
 // commit commits what a connection has written.
 func (s *story) commit(se *session) {
 	s.t.Helper()
+	s.commitDespite(se, s.someVictim(10))
+}
+
+// commitDespite commits, and kills somebody meanwhile, if that is fair.
+func (s *story) commitDespite(se *session, v victim) {
+	s.t.Helper()
 	if !se.writing && !s.begin(se) {
 		return
 	}
@@ -41,9 +47,8 @@ func (s *story) commit(se *session) {
 	if loose {
 		s.hush(se.on, se)
 	}
-	v := nobody
-	if !loose && !se.loose {
-		v = s.someVictim(10)
+	if loose || se.loose {
+		v = nobody
 	}
 	ans, ok := s.risk(se.actor, order{Do: execSQL, Conn: se.conn, SQL: "COMMIT"}, v)
 	s.tell("%s %s: commits %x in mode %s: %s", se, se.on.path, seen.Content[:3], seen.Mode, ans)
@@ -336,6 +341,24 @@ func (s *story) commitBoth(se *session, other *subject, one, two state) bool {
 		s.struck(v, other, two.Content)
 	}
 	return v != nobody
+}
+
+// overwrite kills a process while it commits to a log, and lets another commit
+// there that has the database open all the time, and does not know of the first
+// commit if that was not entered in the wal-index.
+func (s *story) overwrite() {
+	s.t.Helper()
+	d := s.someSubject()
+	if !d.exists() || !d.wal || len(s.actors) < 2 {
+		return
+	}
+	s.leave(d)
+	one, two := s.open(s.actors[0], d, "PRAGMA synchronous=FULL"), s.open(s.actors[1], d, "SELECT count(*) FROM t")
+	if one == nil || two == nil {
+		return
+	}
+	s.commitDespite(one, theActor)
+	s.commitDespite(two, nobody)
 }
 
 // killIdle kills somebody who is doing nothing, perhaps in a transaction.

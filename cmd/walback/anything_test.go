@@ -178,6 +178,7 @@ func (s *story) step() {
 		{3, s.closeSome},
 		{3, s.burst},
 		{4, s.commitTwo},
+		{3, s.overwrite},
 		{2, s.backup},
 		{1, s.vacuumInto},
 		{1, s.copyFile},
