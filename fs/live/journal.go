@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -122,7 +121,7 @@ func (d *database) journalHot() (bool, error) {
 // before any page of the database.)
 func hotJournal(name string) (bool, error) {
 	f, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	if isMissing(err) {
 		return false, nil
 	}
 	if err != nil {

@@ -262,3 +262,24 @@ func TestIsNoDatabaseAnyMore(t *testing.T) {
 		})
 	}
 }
+
+// A name may be so long that nothing can be beside it: no SQLite has it open, but
+// it is a database all the same.
+func TestLongestName(t *testing.T) {
+	w := newWorld(t, inGate)
+	name := strings.Repeat("n", 255)
+	w.mount()
+	w.sqlite3Shell("a.db", "CREATE TABLE t (x); INSERT INTO t VALUES (1)")
+	w.shell(`cp "$1/a.db" "$1/$2"`, w.dir, name)
+	w.awaitFile(name)
+	w.sqlite3Shell("a.db", "INSERT INTO t VALUES (2)")
+	w.shell(`cat "$1/a.db" > "$1/$2"`, w.dir, name)
+	w.awaitFile(name)
+	generations := len(w.sink(name).generations)
+	w.unmount()
+	w.mount()
+	w.onlyFollowed("a.db", name)
+	if n := len(w.sink(name).generations); n != generations {
+		t.Errorf("%d generations after it was mounted again, there were %d", n, generations)
+	}
+}

@@ -1,7 +1,11 @@
 package live
 
 import (
+	"errors"
+	"io/fs"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/walback/walback/wal"
 )
@@ -57,4 +61,10 @@ func writeOp(r role, off int64) (gateOp, bool) {
 		return opJournal, off == 0
 	}
 	return 0, false
+}
+
+// isMissing reports whether err says that there is no such file. There is none
+// beside a database whose own name is as long as a name can be.
+func isMissing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENAMETOOLONG)
 }
