@@ -30,7 +30,8 @@ func (w *Writer) Fork(from wal.TXID, first *wal.Txn) error {
 }
 
 // fork writes the objects of a generation that goes on from the current one, or
-// from what that goes on from. The caller holds saving.
+// from what that goes on from. After an error, some of them may be there if it
+// returns one. The caller holds saving.
 func (w *Writer) fork(from wal.TXID, first *wal.Txn) (*lineage, error) {
 	w.mu.Lock()
 	g := w.current()
@@ -59,14 +60,18 @@ func (w *Writer) fork(from wal.TXID, first *wal.Txn) (*lineage, error) {
 		Created: first.Time, Parent: child.Parent, Writer: w.shipper.spool.writer,
 	}
 	child.manifest = manifest.Encode()
+	// In this order, because whoever lists the spool passes a manifest alone over.
+	if err := w.shipper.spool.put(child.object(w.client, ManifestObject).Key(), child.manifest); err != nil {
+		return nil, err
+	}
 	p, err := w.writePiece(child, []*wal.Txn{first})
 	if err != nil {
-		return nil, err
+		return child, err
 	}
 	w.states.goBack(at)
 	child.pieces = []piece{p}
 	child.last, child.mark = first.TxnInfo, wal.Mark{Txn: first.TxnInfo, PageSize: child.PageSize, Log: first.End}
-	return child, w.shipper.spool.put(child.object(w.client, ManifestObject).Key(), child.manifest)
+	return child, nil
 }
 
 // follows returns nil when first makes of the state at, with the given sums, what

@@ -159,10 +159,16 @@ func (s *states) load(g *lineage) error {
 		}
 	}
 	s.end = end
-	if found := link(all, g); len(found) > 0 {
-		s.full, s.last, s.off = found[0].length(), found[len(found)-1].at(), false
+	found := link(all, g)
+	if len(found) == 0 {
+		return nil
 	}
-	return nil
+	s.full, s.last, s.off = found[0].length(), found[len(found)-1].at(), false
+	lost := func(r stateRecord) bool { return r.generation == g.ID && r.txn.ID > g.mark.Txn.ID }
+	if slices.ContainsFunc(all, lost) { // others will have their place, which these must not be taken for
+		err = s.compact(g)
+	}
+	return err
 }
 
 // change is what a transaction made of a database.

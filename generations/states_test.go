@@ -2,6 +2,7 @@ package generations_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -200,6 +201,54 @@ func TestStatesOfFork(t *testing.T) {
 		if err := os.Truncate(file, st.Size()/2); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// States of transactions that a power loss took, and which others have taken the
+// place of, are not taken for theirs.
+func TestStatesOfWhatWasLost(t *testing.T) {
+	m := newMemory()
+	m.hook(putsFail, nil)
+	r := newRig(t, m, t.TempDir(), time.Microsecond)
+	w, d := r.open(), newDatabase(84, 512)
+	r.begin(w, d.base(false))
+	for range 5 {
+		w.Append(d.commit())
+		if err := w.Save(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := copyDir(t, r.dir)
+	r.close()
+	for _, id := range []int{6, 5} {
+		loseObject("*", fmt.Sprintf("wal/*%d.piece", id))(t, dir)
+	}
+	d.goBack(4)
+	d.forking = false
+	d.history = d.history[:4]
+	r = newRig(t, m, dir, time.Microsecond)
+	w = r.open()
+	wantStates(t, resume(t, w), d.history)
+	w.Append(d.commit())
+	if err := w.Save(); err != nil {
+		t.Fatal(err)
+	}
+	// This one has no state, because the file is elsewhere for a moment.
+	file := statesFile(t, dir)
+	if err := os.Rename(file, file+".away"); err != nil {
+		t.Fatal(err)
+	}
+	w.Append(d.commit())
+	if err := w.Save(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file+".away", file); err != nil {
+		t.Fatal(err)
+	}
+	past := resume(t, w)
+	wantStates(t, past, d.history)
+	if n := len(past.States); past.Mark.Txn.ID != 6 || past.States[n-1].ID != 5 {
+		t.Fatalf("states up to %d of %d", past.States[n-1].ID, past.Mark.Txn.ID)
 	}
 }
 
