@@ -38,7 +38,8 @@ type ShipperOptions struct {
 	OnBroken func(client string, err error)
 
 	// OnRoom is told of each database whose capture ended because the spool was
-	// full, when there is room again: Writer.Ready returns nil.
+	// full, when enough of it has been shipped. (When the disk was full, nobody
+	// tells: try Writer.Ready now and then.)
 	OnRoom func(client string)
 }
 
