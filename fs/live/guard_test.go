@@ -64,15 +64,14 @@ func TestGuard(t *testing.T) {
 			second.close()
 
 			w.await("the database is free", func() bool { _, err := w.outside("b.db", "SELECT 1 FROM t"); return err == nil })
-			fds := descriptors(t)
 			if mode == "WAL" { // SQLite did not find the log again that was moved
 				w.sqlite3Shell("b.db", "PRAGMA wal_checkpoint(TRUNCATE)")
 			}
 			for i := range 3 {
-				out, err := w.outside("b.db", fmt.Sprintf("UPDATE t SET b='outside %d'; SELECT count(*) FROM t WHERE b='outside %d'", i, i))
-				if err != nil || out != "11" {
-					t.Fatalf("by another path: %v: %s", err, out)
-				}
+				w.await("the database is changed outside", func() bool {
+					out, err := w.outside("b.db", fmt.Sprintf("UPDATE t SET b='outside %d'; SELECT count(*) FROM t WHERE b='outside %d'", i, i))
+					return err == nil && out == "11"
+				})
 				c = w.open("b.db", "")
 				if got := c.query(fmt.Sprintf("SELECT count(*) FROM t WHERE b = 'outside %d'", i)); got != 11 {
 					t.Errorf("%d rows have been changed for the mount, want 11", got)
@@ -81,7 +80,7 @@ func TestGuard(t *testing.T) {
 				w.commits("b.db", c, insert, fmt.Sprintf("DELETE FROM t WHERE id > %d", 11))
 				c.close()
 			}
-			w.await("nothing is held of a database that is not in use", func() bool { return descriptors(t) <= fds })
+			w.await("nothing is held of a database that is not in use", func() bool { return len(held(t, w.backing)) == 0 })
 			if n := w.said.says("level=ERROR"); n != 0 {
 				t.Errorf("%d errors were logged", n)
 			}
@@ -89,13 +88,19 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-func descriptors(t *testing.T) int {
+// held returns the files below dir that this process has open.
+func held(t *testing.T, dir string) (files []string) {
 	t.Helper()
 	all, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(all)
+	for _, fd := range all {
+		if file, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && strings.HasPrefix(file, dir+"/") {
+			files = append(files, file)
+		}
+	}
+	return files
 }
 
 // Another mount namespace may see the directory below the mount.
