@@ -205,14 +205,21 @@ func (m *mounted) sink(path string) (live.Sink, error) {
 
 // refresh saves what a client has committed, so that the past shows it.
 func (m *mounted) refresh(client string) error {
+	path, ok := m.captured(client)
+	if !ok {
+		return nil // not in the mount, only in the store
+	}
+	return m.live.Save(path)
+}
+
+// captured returns the path below the mount of a client that was opened, once
+// the mount is up.
+func (m *mounted) captured(client string) (string, bool) {
 	m.mu.Lock()
 	path, ok := m.paths[client]
 	m.mu.Unlock()
 	<-m.opened
-	if !ok || m.live == nil {
-		return nil // not in the mount, only in the store
-	}
-	return m.live.Save(path)
+	return path, ok && m.live != nil
 }
 
 // broken is told when shipping finds that a client's generation cannot be
@@ -222,18 +229,19 @@ func (m *mounted) broken(client string, err error) {
 	if !errors.Is(err, generations.ErrSpoolFull) { // then none begins, which has been said
 		m.logger.Warn("a new generation begins", "client", client, "reason", err)
 	}
-	m.lookAt(client)
+	go func() {
+		if err := m.refresh(client); err != nil && !errors.Is(err, generations.ErrSpoolFull) {
+			m.logger.Warn("capture", "client", client, "error", err)
+		}
+	}()
 }
 
 // room is told when the spool has room again for a client whose capture had
 // ended because it had none.
-func (m *mounted) room(client string) { m.lookAt(client) }
-
-// lookAt looks at a database, without being waited for.
-func (m *mounted) lookAt(client string) {
+func (m *mounted) room(client string) {
 	go func() {
-		if err := m.refresh(client); err != nil && !errors.Is(err, generations.ErrSpoolFull) {
-			m.logger.Warn("capture", "client", client, "error", err)
+		if path, ok := m.captured(client); ok {
+			m.live.Retry(path)
 		}
 	}()
 }

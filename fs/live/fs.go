@@ -168,6 +168,14 @@ func (f *FS) Save(path string) error {
 	return f.set.save(path)
 }
 
+// Retry begins the capture of the database at path again, if it has ended for a
+// reason that is no more. Otherwise that is tried now and then.
+func (f *FS) Retry(path string) {
+	if f.set != nil {
+		f.set.retry(path)
+	}
+}
+
 // Databases tells how the capture of every database stands, by path.
 func (f *FS) Databases() []Status {
 	if f.set == nil {

@@ -133,6 +133,21 @@ func (s *set) save(path string) error {
 	return nil
 }
 
+// retry begins the capture of the database at path again if it has ended, now and
+// not after the backoff.
+func (s *set) retry(path string) {
+	d := s.known(path)
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.phase == broken {
+		d.retry, d.backoff = time.Time{}, 0
+		d.again()
+	}
+}
+
 // settle waits until no base image is being read, or ctx ends.
 func (s *set) settle(ctx context.Context) error {
 	for _, d := range s.below("") {
