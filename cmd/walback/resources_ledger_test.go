@@ -18,6 +18,7 @@ type ledger struct {
 	*chronicle
 	conn    *sqlite3.SQLiteConn
 	longest time.Duration
+	blind   bool // does not look at the content
 	// gap has the first commit that may be missing in the past, and the first behind
 	// it that may not.
 	gap [2]int
@@ -52,6 +53,10 @@ func (l *ledger) commit(q string) error {
 	}
 	ended := time.Now()
 	l.longest = max(l.longest, ended.Sub(begun))
+	if l.blind {
+		l.moments = append(l.moments, moment{begun: wal.TimeOf(begun), ended: wal.TimeOf(ended)})
+		return nil
+	}
 	content, err := l.conn.Serialize("main")
 	if err != nil {
 		return err
@@ -92,10 +97,15 @@ func (l *ledger) checkBesidesGap(w *world, past string) {
 				n++
 			}
 		}
+		if i == l.gap[1] && n > 1 {
+			n = 1 // and the state with which capture has begun again
+		}
 		if n != 1 {
 			w.t.Errorf("%s: commit %d is %d transactions", l.path, i, n)
 		}
-		r.check(past, m.ended.String(), m.content)
+		if m.content != (digest{}) {
+			r.check(past, m.ended.String(), m.content)
+		}
 	})
 	r.check(past, "latest", l.moments[len(l.moments)-1].content)
 }
