@@ -28,7 +28,7 @@ func FuzzCommandLine(f *testing.F) {
 		"restore -o f -index 12 -force -quiet file:///s/c",
 		"log -since 2024-01-14 -until 2024-01-14T15:45:00.5+01:00 -json s3://b/c",
 		"snapshots -generation 00000123456789ab s3://b/c", "wal s3://b/c", "generations file:///s/c", "databases -json file:///s",
-		"status", "--version", "help mount", "mount -h", "nonsense", "restore --o", "-- log",
+		"completion bash", "completion tcsh", "completion -x", "restore file:///s/c -h", "-h mout", "status", "--version", "help mount", "mount -h", "nonsense", "restore --o", "-- log",
 	} {
 		f.Add(strings.ReplaceAll(line, " ", "\n"), []byte(`{}`))
 	}
@@ -64,7 +64,7 @@ func typed(t *testing.T, p *program, words []string) {
 			cmd.Action = func(_ context.Context, cmd *cli.Command) error { return understand(cmd) }
 		}
 	}
-	err := root.Run(t.Context(), words)
+	err := p.execute(t.Context(), root, words)
 	if err == nil {
 		return
 	}

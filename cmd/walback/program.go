@@ -18,12 +18,15 @@ type program struct {
 	// command ends with the first.
 	hurry context.Context
 	now   func() time.Time
+	// unknown is what there is to say of a word beside -h that is no command. The
+	// library asks for no error there.
+	unknown error
 }
 
 // run executes the command in args, the program's name first, and returns the
 // exit status. A failure is one line on stderr.
 func (p *program) run(ctx context.Context, args []string) int {
-	err := p.command().Run(ctx, args)
+	err := p.execute(ctx, p.command(), args)
 	if err == nil {
 		return statusDone
 	}
@@ -39,6 +42,14 @@ func (p *program) run(ctx context.Context, args []string) int {
 	return statusFailed
 }
 
+// execute carries out the command in args with the tree of commands root.
+func (p *program) execute(ctx context.Context, root *cli.Command, args []string) error {
+	if err := root.Run(ctx, args); err != nil {
+		return err
+	}
+	return p.unknown
+}
+
 // command builds the tree of commands. A new one is needed for every run, since
 // the parsed flags live in it.
 func (p *program) command() *cli.Command {
@@ -48,11 +59,12 @@ func (p *program) command() *cli.Command {
 		Description: "Times are UTC, RFC 3339 with up to six decimals; a zone offset is honoured.\n" +
 			"Flags take one dash or two, before or after the arguments; -- ends them.\n" +
 			"Exit status: 0 done, 1 failed, 2 wrong usage.",
-		HideVersion:           true,
-		HideHelpCommand:       true,
-		EnableShellCompletion: true,
-		Flags:                 []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", Local: true}},
-		Action:                p.noCommand,
+		HideVersion:                     true,
+		HideHelpCommand:                 true,
+		EnableShellCompletion:           true,
+		ConfigureShellCompletionCommand: func(cmd *cli.Command) { p.frame(cmd) },
+		Flags:                           []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", Local: true}},
+		Action:                          p.noCommand,
 		Commands: []*cli.Command{
 			p.mountCommand(),
 			p.historyCommand(),
@@ -78,10 +90,22 @@ func (p *program) frame(cmd *cli.Command) *cli.Command {
 	cmd.OnUsageError = func(_ context.Context, cmd *cli.Command, err error, _ bool) error {
 		return misuse(cmd, "%s", strings.TrimPrefix(err.Error(), "Error: "))
 	}
+	cmd.CommandNotFound = func(_ context.Context, cmd *cli.Command, name string) {
+		p.unknown = misuse(cmd, "no command %q", name)
+	}
 	for _, sub := range cmd.Commands {
 		p.frame(sub)
+		if len(sub.Commands) == 0 {
+			sub.CommandNotFound = explain
+		}
 	}
 	return cmd
+}
+
+// explain is called when -h has arguments beside it, which the library takes for
+// the names of commands below cmd.
+func explain(_ context.Context, cmd *cli.Command, _ string) {
+	cli.HelpPrinter(cmd.Root().Writer, cli.CommandHelpTemplate, cmd)
 }
 
 // noCommand answers a command line that names no command of ours.
