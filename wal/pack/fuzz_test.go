@@ -233,7 +233,7 @@ func FuzzBlocks(f *testing.F) {
 			e := indexEntry{
 				pgno: wal.Pgno(pgno), txid: wal.TXID(n), groups: int(count), keys: int(keys), bytes: size, groupsAt: headerSize,
 			}
-			if count == 0 || keys < count || n == 0 || n > txns || size < 0 { // parseRoot sees to that
+			if pgno == 0 || count == 0 || keys < count || n == 0 || n > txns || size < 0 { // parseRoot sees to that
 				return
 			}
 			e.first = r.key(e.pgno, e.txid)
