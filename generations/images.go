@@ -131,7 +131,7 @@ func (s *Shipper) image(ctx context.Context, o Object, at wal.Mark) (int64, erro
 		return 0, errors.Join(err, view.Close())
 	}
 	defer f.drop() // a leftover is removed when the spool is opened
-	_, err = snapshot.Write(f, o.Place(), view, at)
+	_, err = snapshot.Write(&sparing{spoolFile: f}, o.Place(), view, at)
 	if err = errors.Join(err, view.Close()); err != nil {
 		return 0, err
 	}

@@ -33,6 +33,25 @@ func (s *Spool) create() (*spoolFile, error) {
 	return &spoolFile{f, s}, nil
 }
 
+// sparing is a file that grows only as long as its filesystem has space to spare.
+type sparing struct {
+	*spoolFile
+	written, admitted int64 // bytes
+}
+
+// Write implements io.Writer.
+func (f *sparing) Write(p []byte) (int, error) {
+	if f.written+int64(len(p)) > f.admitted {
+		if err := f.spool.spare(spareEvery); err != nil {
+			return 0, err
+		}
+		f.admitted = f.written + spareEvery
+	}
+	n, err := f.File.Write(p)
+	f.written += int64(n)
+	return n, err
+}
+
 // keep makes the file the object with the given key.
 func (f *spoolFile) keep(key string) error { return f.keepAs(f.spool.objectPath(key)) }
 
