@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -74,8 +71,10 @@ type Cache struct {
 	opening singleflight.Group
 	// local holds the open packs of the spool for as long as somebody uses
 	// them, by key.
-	localMu sync.Mutex
-	local   map[string]weak.Pointer[pack.Reader]
+	localMu   sync.Mutex
+	local     map[string]weak.Pointer[pack.Reader]
+	localOpen atomic.Int64 // files
+	localMost int64
 
 	ctx        context.Context // ends with Close
 	cancel     context.CancelFunc
@@ -103,7 +102,9 @@ func New(s generations.Store, sp *generations.Spool, o Options) (*Cache, error) 
 		spool:  sp,
 		blocks: newBlocks(o.Memory),
 		local:  make(map[string]weak.Pointer[pack.Reader]),
-		ahead:  semaphore.NewWeighted(aheadLimit),
+
+		localMost: localShare(),
+		ahead:     semaphore.NewWeighted(aheadLimit),
 	}
 	if err := c.openChunks(o); err != nil {
 		return nil, err
@@ -231,35 +232,4 @@ func (c *Cache) openStored(id objectID, o generations.PlanObject) (*pack.Reader,
 	}
 	c.packs.Add(id, r)
 	return r, nil
-}
-
-func (c *Cache) openLocal(id objectID, o generations.PlanObject) (*pack.Reader, error) {
-	if c.spool == nil {
-		return nil, fmt.Errorf("opening %s: not in the store and no spool to look in: %w", o.Key(), fs.ErrNotExist)
-	}
-	f, _, err := c.spool.Open(o.Key())
-	if err != nil {
-		return nil, fmt.Errorf("opening %s: %w", o.Key(), err)
-	}
-	r, err := pack.Open(f, o.Size, o.Place(), pack.ReaderOptions{Memory: objectBlocks{c.blocks, id, nil}})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("opening %s: %w", o.Key(), err), f.Close())
-	}
-	c.localMu.Lock()
-	defer c.localMu.Unlock()
-	c.local[o.Key()] = weak.Make(r)
-	// The file is only read: closing it cannot fail in a way that matters.
-	runtime.AddCleanup(r, func(f io.Closer) { f.Close() }, io.Closer(f))
-	runtime.AddCleanup(r, c.forgetLocal, o.Key())
-	return r, nil
-}
-
-// forgetLocal drops the entry of a pack that nobody refers to any more, unless
-// it has been opened again.
-func (c *Cache) forgetLocal(key string) {
-	c.localMu.Lock()
-	defer c.localMu.Unlock()
-	if c.local[key].Value() == nil {
-		delete(c.local, key)
-	}
 }

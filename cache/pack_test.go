@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -276,6 +277,7 @@ func TestLocalPacks(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	c.localMost = 2
 	var files []string
 	for i := range h.plan.Objects {
 		o := &h.plan.Objects[i]
@@ -289,6 +291,8 @@ func TestLocalPacks(t *testing.T) {
 		}
 		files = append(files, path)
 	}
+	more := h.plan.Objects[0]
+	more.First++ // of another name
 	v, err := c.View(t.Context(), h.plan)
 	if err != nil {
 		t.Fatal(err)
@@ -305,6 +309,9 @@ func TestLocalPacks(t *testing.T) {
 	if n := openBelow(t, dir, "objects"); n != len(files) {
 		t.Errorf("%d of %d files are open", n, len(files))
 	}
+	if _, err := c.OpenPack(t.Context(), more); !errors.Is(err, syscall.ENFILE) {
+		t.Errorf("one file more than may be open: got %v, want ENFILE", err)
+	}
 	runtime.KeepAlive(v)
 	v = nil
 	for deadline := time.Now().Add(5 * time.Second); openBelow(t, dir, "objects") > 0; runtime.Gosched() {
@@ -315,6 +322,9 @@ func TestLocalPacks(t *testing.T) {
 	}
 	if _, err := c.View(t.Context(), h.plan); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want fs.ErrNotExist", err)
+	}
+	if n := c.localOpen.Load(); n != 0 {
+		t.Errorf("%d files count as open", n)
 	}
 }
 
