@@ -197,3 +197,40 @@ func TestGuardOfOtherFiles(t *testing.T) {
 		t.Error("a file that has become a database is not guarded")
 	}
 }
+
+// A database that the daemon may only read is guarded against writers.
+func TestGuardOfReadOnlyFiles(t *testing.T) {
+	needSQLite(t)
+	w := guardedWorld(t)
+	if out, err := w.outside("a.db", "CREATE TABLE t (x); INSERT INTO t VALUES (1)"); err != nil {
+		t.Fatal(out)
+	}
+	plain, readOnly := w.backing, filepath.Join(filepath.Dir(w.backing), "readonly")
+	w.backing = readOnly
+	if err := os.Mkdir(w.backing, 0755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(plain, w.backing, "", unix.MS_BIND, ""); err != nil {
+		t.Skip("no bind mounts: ", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(readOnly, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := unix.Mount("", w.backing, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	w.mount()
+	c := w.open("a.db", "mode=ro")
+	if n := c.query("SELECT count(*) FROM t"); n != 1 {
+		t.Errorf("%d rows", n)
+	}
+	w.backing = plain
+	if out, err := w.outside("a.db", "SELECT count(*) FROM t"); err != nil || out != "1" {
+		t.Errorf("a reader: %v: %s", err, out)
+	}
+	if out, err := w.outside("a.db", "DELETE FROM t"); err == nil || !strings.Contains(out, "database is locked") {
+		t.Errorf("a writer: %v: %s", err, out)
+	}
+}
