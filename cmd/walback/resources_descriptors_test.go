@@ -42,8 +42,19 @@ func (w *world) files() int {
 // is captured and shipped.
 func TestManyDatabasesFewDescriptors(t *testing.T) {
 	w := newWorld(t, generations.URL{Scheme: "file", Dir: filepath.Join(t.TempDir(), "store")}, "-interval", "50ms")
-	w.mount()
 	const limit = 150
+	for i := 1; i < limit/4; i += 2 { // every other one is there before
+		l, err := openLedger(w, fmt.Sprintf("%d.db", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.close(t)
+	}
+	w.mount()
+	existing, err := w.status()
+	if err != nil {
+		t.Fatal(err)
+	}
 	w.limitFiles(limit)
 	journalled, err := openLedger(w, "journalled.db", "PRAGMA journal_mode=DELETE")
 	if err != nil {
@@ -60,7 +71,7 @@ func TestManyDatabasesFewDescriptors(t *testing.T) {
 			t.Fatalf("%d databases are open with %d descriptors", len(all), limit)
 		}
 	}
-	if len(all) < limit/12 {
+	if len(all) < limit/16 {
 		t.Errorf("only %d databases could be opened with %d descriptors", len(all), limit)
 	}
 	for range 5 {
@@ -101,8 +112,9 @@ func TestManyDatabasesFewDescriptors(t *testing.T) {
 		}
 	}
 	w.unmount()
-	if resumed, begun := w.lineages(); begun != len(all) || resumed != 0 {
-		t.Errorf("%d generations were begun, and %d continued, of %d databases", begun, resumed, len(all))
+	most := len(all) + len(existing.Databases)
+	if resumed, begun := w.lineages(); begun > most || resumed != 0 {
+		t.Errorf("%d generations were begun, and %d continued, of %d databases at most", begun, resumed, most)
 	}
 	past := w.serveHistory()
 	for _, l := range all {

@@ -32,13 +32,14 @@ func openLedger(w *world, path string, setup ...string) (*ledger, error) {
 		return nil, err
 	}
 	l := &ledger{chronicle: newChronicle(path), conn: c.(*sqlite3.SQLiteConn)}
-	for _, q := range append([]string{"PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL"}, setup...) {
+	setup = append([]string{"PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL"}, setup...)
+	for _, q := range append(setup, "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, v BLOB)") {
 		if _, err := l.conn.Exec(q, nil); err != nil {
 			l.conn.Close() // the first error is the one to tell
 			return nil, err
 		}
 	}
-	if err := l.commit("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, v BLOB)"); err != nil {
+	if err := l.commit("PRAGMA user_version=1"); err != nil {
 		l.conn.Close()
 		return nil, err
 	}

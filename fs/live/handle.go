@@ -46,6 +46,10 @@ func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32,
 }
 
 func (n *node) openHandle(flags uint32) (h *handle, answer uint32, changed bool, err error) {
+	name, _ := n.path()
+	if err := n.tree.admit(roleOf(name)); err != nil {
+		return nil, 0, false, err
+	}
 	defer n.tree.watcher.Names(false)()
 	fd, st, p, err := n.openTruncating(flags)
 	if err != nil {
