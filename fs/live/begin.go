@@ -251,21 +251,24 @@ func (d *database) layOver(over *overlay, sums *wal.PageSums, to wal.Position) e
 	if to.IsZero() {
 		return nil
 	}
-	err := wal.NewTracker(wal.Position{}).Look(d.log, func(c wal.Commit) error {
-		over.commit(c)
-		sums.Apply(c)
-		if c.End == to {
+	// The position may be behind padding, which is no commit: only the tracker
+	// gets there.
+	tracker := wal.NewTracker(wal.Position{})
+	err := tracker.Look(d.log, func(c wal.Commit) error {
+		if tracker.Position() == to {
 			return errReached
 		}
+		over.commit(c)
+		sums.Apply(c)
 		return nil
 	})
-	if errors.Is(err, errReached) {
-		return nil
+	if err != nil && !errors.Is(err, errReached) {
+		return err
 	}
-	if err == nil {
-		err = fmt.Errorf("the log changed while it was read: %w", wal.ErrMissed)
+	if tracker.Position() != to {
+		return fmt.Errorf("the log changed while it was read: %w", wal.ErrMissed)
 	}
-	return err
+	return nil
 }
 
 // errReached ends a look at a position.
