@@ -54,7 +54,7 @@ func readLog(log []byte) []Commit {
 func FuzzLog(f *testing.F) {
 	f.Fuzz(func(t *testing.T, log []byte, valid bool, cut uint, pieces []byte, known bool) {
 		if valid && len(log) >= HeaderSize {
-			log = seal(headerOf(log), log)
+			log = seal(headerOf(log), lengthen(log, cut))
 			makeStale(log, cut)
 		}
 		want := readLog(log)
@@ -62,7 +62,18 @@ func FuzzLog(f *testing.F) {
 		fuzzPosition(t, log, want, cut)
 		fuzzLimit(t, log, want, cut)
 		fuzzHint(t, log, pieces, known)
+		fuzzSpill(t, log, want, pieces)
 	})
+}
+
+// lengthen repeats the frames of a short log until it is more than is read at
+// once.
+func lengthen(log []byte, cut uint) []byte {
+	frames := log[HeaderSize:]
+	if n := len(frames); cut%16 == 7 && n > 0 && n <= firstRead {
+		return append(bytes.Clone(log), bytes.Repeat(frames, 2*firstRead/n)...)
+	}
+	return log
 }
 
 // makeStale gives one frame of a log the salts of another epoch, which its
@@ -282,5 +293,43 @@ func fuzzHint(t *testing.T, log []byte, pieces []byte, known bool) {
 		if said != done {
 			t.Fatalf("after %d bytes, %d written at once: said %v, want %v", off, n, said, done)
 		}
+	}
+}
+
+// fuzzSpill writes a transaction as SQLite does when it has overwritten frames of
+// its own: without salts and checksums, which come when all is written, the
+// commit frame's last. That is when a WriteHint must speak up.
+func fuzzSpill(t *testing.T, log []byte, want []Commit, pieces []byte) {
+	if len(want) == 0 || len(pieces) == 0 {
+		return
+	}
+	stride := FrameHeaderSize + want[0].PageSize
+	which := int(pieces[0]) % len(want)
+	first, end := HeaderSize, int(want[which].End.Offset())
+	for at := first; at < end-stride; at += stride {
+		if DecodeFrameHeader(log[at:]).IsCommit() { // of the one before, or its padding
+			first = at + stride
+		}
+	}
+	log = bytes.Clone(log[:end])
+	var hint WriteHint
+	hint.Wrote(0, log[:HeaderSize])
+	hint.Wrote(HeaderSize, log[HeaderSize:first])
+	headers := make(map[int][]byte)
+	for at := first; at < end; at += stride {
+		headers[at] = bytes.Clone(log[at:][:FrameHeaderSize])
+		clear(log[at+8:][:FrameHeaderSize-8])
+	}
+	for off, i := first, 0; off < end; i++ {
+		n := min(1+3*int(pieces[i%len(pieces)]), end-off)
+		hint.Wrote(int64(off), log[off:off+n])
+		off += n
+	}
+	said := false
+	for at := first; at < end; at += stride {
+		said = hint.Wrote(int64(at), headers[at])
+	}
+	if !said {
+		t.Fatalf("commit %d, up to byte %d, is sealed, and nothing is said", which, end)
 	}
 }

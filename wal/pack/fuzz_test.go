@@ -90,6 +90,17 @@ func exercise(t *testing.T, b []byte, s Sealer) {
 		}
 		within(t, before, len(b), "Find and Read")
 	}
+	middle := r.Info().First.ID + wal.TXID(r.Info().Txns/2)
+	txn, ok, err := r.Txn(middle)
+	if check(err) && (ok != (middle <= r.Info().Last.ID) || ok && txn.ID != middle) {
+		t.Fatalf("transaction %d is %+v, %v", middle, txn, ok)
+	}
+	if r.Info().Versions > 0 {
+		pages, err := r.ReadGroup(0, page[:0])
+		if check(err) && (len(pages) == 0 || len(pages)%len(page) != 0) {
+			t.Fatalf("a group of %d bytes", len(pages))
+		}
+	}
 	for _, at := range []wal.Time{r.Info().First.Time, r.Info().Last.Time, r.Info().Last.Time - 1} {
 		_, _, err := r.TxnAt(at)
 		check(err)
