@@ -353,12 +353,41 @@ func (s *story) overwrite() {
 		return
 	}
 	s.leave(d)
-	one, two := s.open(s.actors[0], d, "PRAGMA synchronous=FULL"), s.open(s.actors[1], d, "SELECT count(*) FROM t")
+	one, two := s.open(s.actors[0], d, "PRAGMA synchronous=FULL"), s.open(s.actors[1], d, "PRAGMA wal_autocheckpoint=0")
 	if one == nil || two == nil {
 		return
 	}
+	s.commitDespite(two, nobody) // it stays in the log, which goes on behind it
 	s.commitDespite(one, theActor)
 	s.commitDespite(two, nobody)
+}
+
+// halfway kills a process, or the daemon, when a part of a transaction without a
+// log is in the file, and lets some time go by before anybody rolls it back.
+func (s *story) halfway() {
+	s.t.Helper()
+	d := s.someSubject()
+	if !d.exists() || d.wal || d.large {
+		return
+	}
+	s.leave(d)
+	se := s.open(s.someActor(), d, "PRAGMA cache_size=3; PRAGMA journal_mode="+pick(s.random, "DELETE", "TRUNCATE", "PERSIST"))
+	if se == nil || !s.exec(se, "BEGIN IMMEDIATE; UPDATE t SET v = randomblob(1000); UPDATE meta SET n = n+1") {
+		return
+	}
+	v := pick(s.random, theActor, theDaemon, both)
+	s.tell("killed halfway: %s", v)
+	if v != theActor {
+		s.kill()
+	}
+	if v != theDaemon {
+		_ = se.kill() // it was not doing anything
+		s.gone(se.actor)
+	}
+	if s.daemon != nil {
+		<-time.After(60 * time.Millisecond) // long enough for a quiet point
+		s.between(d)
+	}
 }
 
 // killIdle kills somebody who is doing nothing, perhaps in a transaction.

@@ -28,9 +28,12 @@ func (s *story) burst() {
 	if !d.wal {
 		set += "; PRAGMA journal_mode=" + pick(s.random, "DELETE", "TRUNCATE", "PERSIST")
 	}
-	for i, a := range s.actors {
-		a.tell(order{Do: burst, File: s.name(d), N: 2 + s.random.IntN(6), Seed: s.random.Uint64(), SQL: set + "; PRAGMA synchronous=" + pick(s.random, "OFF", "NORMAL", "FULL")})
-		s.tell("%s begins a burst on %s (%d)", a.name, d.path, i)
+	for _, a := range s.actors {
+		a.tell(order{
+			Do: burst, File: s.name(d), N: 2 + s.random.IntN(6), Seed: s.random.Uint64(),
+			SQL: set + "; PRAGMA synchronous=" + pick(s.random, "OFF", "NORMAL", "FULL"),
+		})
+		s.tell("%s begins a burst on %s", a.name, d.path)
 	}
 	var said []answer
 	if v != nobody {

@@ -18,7 +18,7 @@ import (
 
 var (
 	anythingSeed  = flag.Uint64("anything.seed", 0, "seed of the first story; 0: a new one")
-	anythingRuns  = flag.Int("anything.runs", 4, "how many stories, each with the seed behind the last; -short tells one")
+	anythingRuns  = flag.Int("anything.runs", 3, "how many stories, each with the seed behind the last; -short tells one")
 	anythingSteps = flag.Int("anything.steps", 60, "how much happens in a story")
 )
 
@@ -179,6 +179,7 @@ func (s *story) step() {
 		{3, s.burst},
 		{4, s.commitTwo},
 		{3, s.overwrite},
+		{2, s.halfway},
 		{2, s.backup},
 		{1, s.vacuumInto},
 		{1, s.copyFile},
