@@ -106,6 +106,19 @@ func Mount(dir string, root gofs.InodeEmbedder, o Options) (*Server, error) {
 	return s, nil
 }
 
+// Passes returns nil if the kernel can pass the I/O of an open file of the mount
+// on to fd (FUSE passthrough), and otherwise why not.
+func (s *Server) Passes(fd int) error {
+	id, errno := s.fuse.RegisterBackingFd(&fuse.BackingMap{Fd: int32(fd)})
+	if errno == 0 {
+		errno = s.fuse.UnregisterBackingFd(id)
+	}
+	if errno != 0 {
+		return fmt.Errorf("FUSE passthrough: %w", errno)
+	}
+	return nil
+}
+
 // started remembers which mount it is. go-fuse's WaitMount, which opens a file of
 // the mount so that poll is refused once and for all, is for InProcess only.
 func (s *Server) started() error {

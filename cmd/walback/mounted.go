@@ -162,13 +162,14 @@ func (m *mounted) openLive(ctx context.Context) (err error) {
 		return err
 	}
 	m.live, err = live.Mount(m.o.dir, live.Options{
-		Backing:    m.o.backing,
-		Open:       m.sink,
-		Control:    map[string]func() ([]byte, error){"status": m.status},
-		Name:       m.o.url.String(),
-		AllowOther: m.o.allowOther,
-		Logger:     m.logger,
-		Now:        m.now,
+		Backing:     m.o.backing,
+		Open:        m.sink,
+		Control:     map[string]func() ([]byte, error){"status": m.status},
+		Name:        m.o.url.String(),
+		AllowOther:  m.o.allowOther,
+		Passthrough: m.o.pass,
+		Logger:      m.logger,
+		Now:         m.now,
 	})
 	return err
 }

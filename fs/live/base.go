@@ -61,7 +61,7 @@ func (d *database) startImage(f *os.File, size wal.Pgno) error {
 	if err != nil {
 		return err
 	}
-	if int64(max(size, over.size))*int64(d.pageSize) > d.set.inGate {
+	if d.isLarge(max(size, over.size)) || d.passed() {
 		return d.startReading(size, over, nil)
 	}
 	sums, err := fileSums(f, d.pageSize, size)

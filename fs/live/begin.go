@@ -73,7 +73,7 @@ func (d *database) start(f *os.File, header wal.DatabaseHeader) error {
 	if !known || past.Mark.PageSize != d.pageSize || past.Ended && len(past.States) == 0 {
 		return d.startImage(f, size)
 	}
-	if d.set.serving() && len(past.States) > 0 && int64(size)*int64(d.pageSize) > d.set.inGate {
+	if len(past.States) > 0 && d.set.serving() && (d.isLarge(size) || d.passed()) {
 		return d.startSurvey(size, past)
 	}
 	sums, err := fileSums(f, d.pageSize, size)
@@ -97,6 +97,9 @@ func (d *database) prepare(header wal.DatabaseHeader) error {
 	d.pageSize = header.PageSize
 	d.touched, d.rescan, d.newest, d.ending = nil, false, nil, nil
 	d.hint.SetPageSize(d.pageSize)
+	if d.log != nil && !sameFile(d.log, d.file()+logSuffix) {
+		d.closeLog() // somebody has taken it away behind the mount's back
+	}
 	return d.openLog()
 }
 
@@ -173,6 +176,12 @@ func (d *database) goOn(f *os.File, size wal.Pgno, sums *wal.PageSums, past wal.
 		return err
 	}
 	at, txn, same := common(points, past)
+	if !same || txn.ID != past.Mark.Txn.ID {
+		ok, err := d.goOnBehind(points, past)
+		if ok || err != nil {
+			return err
+		}
+	}
 	over := newOverlay(size, d.pageSize)
 	if err := d.layOver(over, sums, points[at].end); err != nil {
 		return err
@@ -201,6 +210,52 @@ func (d *database) goOn(f *os.File, size wal.Pgno, sums *wal.PageSums, past wal.
 	}
 	return d.startImage(f, size)
 }
+
+// goOnBehind goes on in the generation, behind the mark, if the database as of
+// the mark, with what the log has behind it laid over it, is the database of now.
+// Where the file is written past the daemon it may have frames that were not
+// saved; as of the mark it is known by the sums that are kept.
+func (d *database) goOnBehind(points []point, past wal.Past) (bool, error) {
+	n := len(past.States)
+	if past.Ended || n == 0 || past.States[n-1] != past.Mark.Txn {
+		return false, nil
+	}
+	sums, err := past.Sums(past.Mark.Txn.ID)
+	if err != nil {
+		d.logger().Warn("the sums of the last transaction cannot be read", "error", err)
+		return false, nil
+	}
+	from := points[0].end
+	for _, p := range points {
+		if p.end == past.Mark.Log {
+			from = p.end
+		}
+	}
+	expected := sums.Clone()
+	if d.log != nil {
+		err = wal.NewTracker(from).Look(d.log, func(c wal.Commit) error {
+			expected.Apply(c)
+			return nil
+		})
+	}
+	if err != nil || expected.Size() != points[len(points)-1].size || expected.Total() != points[len(points)-1].total {
+		return false, err
+	}
+	d.tracker = wal.NewTracker(from)
+	d.follow(sums, past.Mark.Txn)
+	d.logger().Info("capture goes on", "transaction", past.Mark.Txn.ID)
+	d.look()
+	return true, nil
+}
+
+// isLarge reports whether a database of size pages is too large to be read while
+// applications wait.
+func (d *database) isLarge(size wal.Pgno) bool {
+	return int64(size)*int64(d.pageSize) > d.set.inGate
+}
+
+// passed reports whether the application writes past the daemon.
+func (d *database) passed() bool { return d.logs.Load() > 0 || d.mains.Load() > 0 }
 
 // points returns the states that the log leads through. It lays the whole log
 // over sums.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,6 +25,7 @@ type world struct {
 	dir     string
 	backing string // if not dir itself
 	inGate  int64
+	passed  bool // reads and writes go past the daemon
 	sqlite  *child
 	fs      *FS
 	set     *set
@@ -33,9 +35,11 @@ type world struct {
 	sinks map[string]*recorder
 }
 
+var passedFlag = flag.Bool("live.passed", false, "have the kernel pass reads and writes past the daemon")
+
 func newWorld(t *testing.T, inGate int64) *world {
 	needFUSE(t)
-	w := &world{t: t, dir: filepath.Join(t.TempDir(), "data"), inGate: inGate, sinks: make(map[string]*recorder)}
+	w := &world{t: t, dir: filepath.Join(t.TempDir(), "data"), inGate: inGate, passed: *passedFlag, sinks: make(map[string]*recorder)}
 	w.sqlite = startSQLite(t)
 	if err := os.Mkdir(w.dir, 0755); err != nil {
 		t.Fatal(err)
@@ -63,7 +67,7 @@ func (w *world) mount() {
 func (w *world) mountAt(now func() time.Time) {
 	w.t.Helper()
 	logger := slog.New(slog.NewTextHandler(io.MultiWriter(w.t.Output(), &w.said), nil))
-	f, err := mount(w.dir, Options{Backing: w.backing, Logger: logger, InProcess: true}, func(root string) (watcher, error) {
+	f, err := mount(w.dir, Options{Backing: w.backing, Logger: logger, InProcess: true, Passthrough: w.passed}, func(root string) (watcher, error) {
 		w.set = newSet(root, func(path string) (Sink, error) { return w.sink(path), nil }, now, logger)
 		w.set.inGate = w.inGate
 		return w.set, w.set.takeInAll("")
@@ -120,6 +124,9 @@ func (w *world) open(name, params string) *conn {
 // captured fails unless the newest captured state is what db sees now.
 func (w *world) captured(name string, db *conn) {
 	w.t.Helper()
+	if err := w.set.settle(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
 	if err := w.set.save(name); err != nil {
 		w.t.Fatal(err)
 	}

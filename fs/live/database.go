@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/walback/walback/wal"
@@ -38,10 +39,14 @@ type database struct {
 	set  *set
 
 	// set.mu guards what follows.
-	handles int                 // the application's, of the file and what is beside it
-	id      fileID              // of the main file, once claimed
-	others  map[string]struct{} // hard links to it that have been seen
-	left    fileState           // of the main file, when nobody had it open any more
+	handles int // the application's, of the file and what is beside it
+	// How many of them are past the daemon: of the log, its index, the file; and
+	// how many there are of a log beside another name of the file.
+	logs, indexes, mains, foreign atomic.Int32
+	logged                        atomic.Bool         // the file says that there is a log
+	id                            fileID              // of the main file, once claimed
+	others                        map[string]struct{} // hard links to it that have been seen
+	left                          fileState           // of the main file, when nobody had it open any more
 
 	// mu guards what follows. A gate holds it while the operation it guards is
 	// carried out, so that nobody looks at a log that is half changed.
@@ -68,6 +73,7 @@ type database struct {
 	touchedAt time.Time             // when the main file was last written to without a log
 	newest    *undo                 // of the last commit of the log, nil when there is none to undo
 	ending    []wal.Pgno            // pages of the log while it is being cut
+	synced    synced                // the last commit that was seen to be synced
 	verified  verified
 	err       error // why the phase is broken
 	retry     time.Time
@@ -94,9 +100,9 @@ func (d *database) look() {
 	}
 	var err error
 	if d.log != nil {
-		err = d.tracker.Look(d.log, d.commit)
+		err = d.lookAt(d.log)
 	}
-	if errors.Is(err, wal.ErrMissed) || errors.Is(err, errPageSize) {
+	if errors.Is(err, wal.ErrMissed) || errors.Is(err, errPageSize) || errors.Is(err, errUncopied) {
 		d.logger().Warn("the log cannot be continued", "reason", err)
 		d.takeIn()
 		return
@@ -123,7 +129,7 @@ func (d *database) commit(c wal.Commit) error {
 	d.newest = d.undoOf(c)
 	d.sums.Apply(c)
 	d.append(&wal.Txn{
-		TxnInfo: wal.TxnInfo{Size: c.Size, Pages: wal.Pgno(len(c.Frames)), Checksum: d.sums.Total()},
+		TxnInfo: wal.TxnInfo{Time: d.synced.timeOf(c.End), Size: c.Size, Pages: wal.Pgno(len(c.Frames)), Checksum: d.sums.Total()},
 		Frames:  c.Frames,
 		Source:  d.log,
 		End:     c.End,
@@ -131,10 +137,14 @@ func (d *database) commit(c wal.Commit) error {
 	return nil
 }
 
-// append gives txn its index and time and hands it to the sink.
+// append gives txn its index, and its time unless it has one, and hands it to
+// the sink.
 func (d *database) append(txn *wal.Txn) {
 	txn.ID = d.last.ID + 1
-	txn.Time = d.now()
+	if txn.Time == 0 {
+		txn.Time = d.now()
+	}
+	txn.Time = max(txn.Time, d.last.Time+1)
 	txn.PageSize = d.pageSize
 	d.sink.Append(txn)
 	d.last = txn.TxnInfo

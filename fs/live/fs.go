@@ -38,6 +38,9 @@ type Options struct {
 	Name string
 	// AllowOther lets users in other than the one who mounts.
 	AllowOther bool
+	// Passthrough has the kernel pass reads and writes of databases in WAL mode on
+	// to the backing files, where it can, instead of sending them to this process.
+	Passthrough bool
 	// Debug logs every request of the kernel.
 	Debug bool
 	// InProcess is for tests, see fs.Options.
@@ -122,10 +125,16 @@ func mount(dir string, o Options, start func(root string) (watcher, error)) (*FS
 			// privileges.go). Otherwise the kernel asks before every single write
 			// whether the file has capabilities to be taken away.
 			s.ExtraCapabilities = fuse.CAP_HANDLE_KILLPRIV_V2
+			s.MaxStackDepth = t.stackDepth()
 		},
 	})
 	if err != nil {
 		return nil, errors.Join(err, t.close())
+	}
+	if o.Passthrough {
+		if err := t.passing(server); err != nil {
+			o.Logger.Warn("reads and writes of databases go through walback, which is slower: the kernel cannot pass them on (that takes Linux 6.9 and CAP_SYS_ADMIN)", "reason", err)
+		}
 	}
 	return &FS{server: server, tree: t}, nil
 }
@@ -227,8 +236,9 @@ func (f *FS) Close() error {
 // indifferent is the watcher of a mount that captures nothing.
 type indifferent struct{}
 
-func (indifferent) Names(bool) func()                                    { return func() {} }
-func (indifferent) Opened(string, int, *unix.Statx_t, int) (watch, bool) { return nil, false }
-func (indifferent) Gate(string, gateOp) func(bool)                       { return func(bool) {} }
-func (indifferent) Rename(string, string, bool) func(bool)               { return func(bool) {} }
-func (indifferent) close() error                                         { return nil }
+func (indifferent) Names(bool) func()                                          { return func() {} }
+func (indifferent) Passable(string) bool                                       { return false }
+func (indifferent) Opened(string, int, *unix.Statx_t, int, bool) (watch, bool) { return nil, false }
+func (indifferent) Gate(string, gateOp) func(bool)                             { return func(bool) {} }
+func (indifferent) Rename(string, string, bool) func(bool)                     { return func(bool) {} }
+func (indifferent) close() error                                               { return nil }

@@ -7,7 +7,7 @@ func (d *database) gateFile() {
 	if d.phase == idle {
 		return
 	}
-	if d.unlooked {
+	if d.unlooked || d.logs.Load() > 0 {
 		d.look()
 	}
 	d.save()

@@ -128,7 +128,9 @@ func (g *guard) release() (left fileState, err error) {
 	if err == nil {
 		left = stateOf(&st)
 	}
-	return left, errors.Join(err, g.file.Close())
+	err = errors.Join(err, g.file.Close())
+	g.file = nil
+	return left, err
 }
 
 // holder names the process that has a lock byte of fd locked, if the kernel tells.

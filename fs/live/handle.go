@@ -16,6 +16,7 @@ import (
 type handle struct {
 	node  *node
 	fd    int
+	past  bool  // it is passed, see passed
 	watch watch // nil: nobody cares
 }
 
@@ -45,12 +46,15 @@ func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32,
 	return h, answer, 0
 }
 
-func (n *node) openHandle(flags uint32) (h *handle, answer uint32, changed bool, err error) {
+func (n *node) openHandle(flags uint32) (h gofs.FileHandle, answer uint32, changed bool, err error) {
 	name, _ := n.path()
 	if err := n.tree.admit(roleOf(name)); err != nil {
 		return nil, 0, false, err
 	}
 	defer n.tree.watcher.Names(false)()
+	if err := n.refuseSecondWriter(); err != nil {
+		return nil, 0, false, err
+	}
 	fd, st, p, err := n.openTruncating(flags)
 	if err != nil {
 		return nil, 0, false, err
@@ -97,23 +101,23 @@ func backingFlags(flags uint32) int {
 }
 
 // newHandle takes over fd, opened as path (empty: without a name) with the
-// attributes st, and decides how the kernel uses it. This is the place where a handle would be made one
-// whose I/O goes past the daemon.
-func newHandle(n *node, fd int, st *unix.Statx_t, path string, flags uint32) (h *handle, answer uint32, changed bool) {
-	h = &handle{node: n, fd: fd}
-	role := roleOf(path)
-	if path != "" && role != roleIndex {
-		h.watch, changed = n.tree.watcher.Opened(path, fd, st, int(flags))
+// attributes st, and decides how the kernel uses it.
+func newHandle(n *node, fd int, st *unix.Statx_t, path string, flags uint32) (f gofs.FileHandle, answer uint32, changed bool) {
+	h := &handle{node: n, fd: fd}
+	n.add(h, path != "" && n.tree.past.Load() && n.tree.watcher.Passable(path))
+	if path != "" {
+		h.watch, changed = n.tree.watcher.Opened(path, fd, st, int(flags), h.past)
 	}
-	n.add(h)
 	n.sawMode(st.Mode)
-	// What the kernel has cached stays: files change through the mount only.
-	answer = uint32(fuse.FOPEN_KEEP_CACHE)
-	if role != rolePlain || flags&syscall.O_ACCMODE == syscall.O_RDONLY {
+	if roleOf(path) != rolePlain || flags&syscall.O_ACCMODE == syscall.O_RDONLY {
 		// SQLite makes its files durable by fsync; a close has nothing to report.
 		answer |= fuse.FOPEN_NOFLUSH
 	}
-	return h, answer, changed
+	if h.past {
+		return passed{h}, answer, changed
+	}
+	// What the kernel has cached stays: files change through the mount only.
+	return h, answer | fuse.FOPEN_KEEP_CACHE, changed
 }
 
 func (h *handle) Read(ctx context.Context, buf []byte, off int64) (fuse.ReadResult, syscall.Errno) {
@@ -124,7 +128,7 @@ func (h *handle) Write(ctx context.Context, p []byte, off int64) (uint32, syscal
 	if err := h.node.dropSetID(ctx); err != nil {
 		return 0, fs.Errno(err)
 	}
-	if h.watch == nil {
+	if h.watch == nil || h.watch.Role() == roleIndex {
 		return h.pwrite(p, off)
 	}
 	op, gated := writeOp(h.watch.Role(), off)
@@ -171,6 +175,9 @@ func (h *handle) Flush(ctx context.Context) syscall.Errno {
 }
 
 func (h *handle) Fsync(ctx context.Context, flags uint32) syscall.Errno {
+	if h.past && h.watch != nil {
+		h.watch.Syncing()
+	}
 	const dataOnly = 1 // FUSE_FSYNC_FDATASYNC
 	if flags&dataOnly != 0 {
 		return fs.Errno(unix.Fdatasync(h.fd))
@@ -209,9 +216,8 @@ func (h *handle) Release(ctx context.Context) syscall.Errno {
 // CopyFileRange copies within the backing filesystem. Into a log or journal it
 // does not: the kernel then reads and writes, and the watcher sees what.
 func (n *node) CopyFileRange(ctx context.Context, fhIn gofs.FileHandle, offIn uint64, out *gofs.Inode, fhOut gofs.FileHandle, offOut uint64, size uint64, flags uint64) (uint32, syscall.Errno) {
-	from, ok1 := fhIn.(*handle)
-	to, ok2 := fhOut.(*handle)
-	if !ok1 || !ok2 || to.watch != nil && to.watch.Role() != rolePlain {
+	from, to := handleOf(fhIn), handleOf(fhOut)
+	if from == nil || to == nil || to.watch != nil && to.watch.Role() != rolePlain {
 		return 0, syscall.EOPNOTSUPP
 	}
 	if err := to.node.dropSetID(ctx); err != nil {

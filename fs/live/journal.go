@@ -58,6 +58,32 @@ func (d *database) touch(off int64, b []byte) {
 	d.quietSoon()
 }
 
+// writtenPast notes that the main file was written past the daemon. With a log
+// that was a checkpoint. Without one, nobody knows which pages. The caller holds
+// d.mu.
+func (d *database) writtenPast() {
+	if d.phase == idle {
+		d.quietSoon()
+		return
+	}
+	if !d.tracked() || d.inWALMode() && d.foreign.Load() == 0 {
+		return
+	}
+	d.rescan = true
+	d.quietSoon()
+}
+
+// inWALMode reports whether the file says that there is a log. It does not have
+// to be taken in.
+func (d *database) inWALMode() bool {
+	f, header, err := d.openFile()
+	if err != nil {
+		return false
+	}
+	f.Close() // only read
+	return header.WAL()
+}
+
 // resized notes that the size of the main file changed, or its content in a way
 // that nobody told. The caller holds d.mu.
 func (d *database) resized(op gateOp) {
@@ -161,6 +187,10 @@ func (d *database) commitFile() {
 	if err != nil {
 		d.fail(err)
 		return
+	}
+	d.logged.Store(header.WAL())
+	if d.mains.Load() > 0 && !header.WAL() {
+		d.rescan = true // who knows what was written
 	}
 	frames, err := d.changed(f, size)
 	if err != nil {

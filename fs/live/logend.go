@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/walback/walback/wal"
@@ -82,14 +83,18 @@ func (d *database) notInFile(pages []wal.Pgno) (wal.Pgno, error) {
 
 // logPages returns the pages that have a frame anywhere in the log, also in
 // what is left of epochs before. The frames need not be valid.
-func (d *database) logPages() []wal.Pgno {
+func (d *database) logPages() []wal.Pgno { return d.logPagesTo(math.MaxUint32) }
+
+// logPagesTo returns the pages that have one of the first so many frames.
+func (d *database) logPagesTo(frames uint32) []wal.Pgno {
 	if d.phase != following || d.log == nil {
 		return nil
 	}
 	found := make(map[wal.Pgno]struct{})
 	var b [wal.FrameHeaderSize]byte
 	stride := int64(wal.FrameHeaderSize + d.pageSize)
-	for off := int64(wal.HeaderSize); ; off += stride {
+	end := wal.HeaderSize + int64(frames)*stride
+	for off := int64(wal.HeaderSize); off < end; off += stride {
 		if _, err := d.log.ReadAt(b[:], off); err != nil {
 			if !errors.Is(err, io.EOF) {
 				d.logger().Warn("reading the log", "error", err)

@@ -43,6 +43,9 @@ func (w *world) onlyFollowed(want ...string) {
 // name, and nothing else captured anywhere.
 func (w *world) commits(name string, c *conn, statements ...string) {
 	w.t.Helper()
+	if err := w.set.settle(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
 	for _, q := range statements {
 		before := w.counts(name)
 		c.exec(q)

@@ -160,9 +160,14 @@ func (n *node) inPath(f func(dir int, path string) error) error {
 	return errors.Join(f(fd, p), unix.Close(fd))
 }
 
-func (n *node) add(h *handle) {
+// add notes that h is open. It is to be passed unless others are open that are not.
+func (n *node) add(h *handle, past bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	h.past = past
+	if len(n.handles) > 0 {
+		h.past = n.handles[0].past
+	}
 	n.handles = append(n.handles, h)
 }
 
@@ -218,7 +223,7 @@ func (n *node) Statx(ctx context.Context, f gofs.FileHandle, flags, mask uint32,
 
 // stat returns the attributes of n, through f if that is an open file.
 func (n *node) stat(f gofs.FileHandle) (st unix.Statx_t, err error) {
-	if h, ok := f.(*handle); ok {
+	if h := handleOf(f); h != nil {
 		return statAt(h.fd, "")
 	}
 	err = n.with(func(fd int) (err error) {

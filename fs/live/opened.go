@@ -38,6 +38,7 @@ type openFile struct {
 
 	// set.mu guards what follows.
 	handles int
+	past    bool     // it is written past the daemon
 	names   []string // under which it was opened, as they are by now
 }
 
@@ -106,6 +107,15 @@ func (h *openHandle) Written(off int64, b []byte) {
 	}
 }
 
+// Syncing implements watch.
+func (h *openHandle) Syncing() {
+	p := h.lock()
+	defer p.unlock()
+	if p.d != nil && p.role == roleLog {
+		p.d.syncing()
+	}
+}
+
 // Released implements watch. A database that was copied into the mount is
 // followed from here on, though no connection was opened yet.
 func (h *openHandle) Released() {
@@ -169,10 +179,28 @@ func (p inPassage) Done() {
 	}
 }
 
+// Passable implements watcher. What is done to a database in WAL mode its log
+// tells.
+func (s *set) Passable(path string) bool {
+	switch roleOf(path) {
+	case roleLog, roleIndex:
+		return true
+	case rolePlain:
+		d := s.known(path)
+		return d != nil && d.logged.Load()
+	}
+	return false
+}
+
 // Opened implements watcher.
-func (s *set) Opened(path string, fd int, st *unix.Statx_t, flags int) (watch, bool) {
-	f, first := s.take(path, idOf(st))
+func (s *set) Opened(path string, fd int, st *unix.Statx_t, flags int, past bool) (watch, bool) {
+	f, first := s.take(path, idOf(st), past)
 	h := &openHandle{openFile: f}
+	if past {
+		// Whoever reads the database as it stands still has to be through with it.
+		f.lock().unlock()
+		s.tail.follow(f, fd)
+	}
 	if flags&unix.O_TRUNC != 0 && h.Role() == rolePlain {
 		h.written.Store(true)
 	}
@@ -185,12 +213,12 @@ func (s *set) Opened(path string, fd int, st *unix.Statx_t, flags int) (watch, b
 
 // take returns the open file id, with one handle more and the name path, and
 // whether that is the first handle.
-func (s *set) take(path string, id fileID) (f *openFile, first bool) {
+func (s *set) take(path string, id fileID, past bool) (f *openFile, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f = s.opened[id]
 	if f == nil {
-		f = &openFile{set: s, id: id}
+		f = &openFile{set: s, id: id, past: past}
 		f.is.Store(new(part))
 		s.opened[id] = f
 	}
@@ -201,9 +229,7 @@ func (s *set) take(path string, id fileID) (f *openFile, first bool) {
 		s.join(f)
 	}
 	f.handles++
-	if d := f.is.Load().d; d != nil {
-		d.handles++
-	}
+	f.is.Load().opened(f, 1)
 	return f, f.handles == 1
 }
 
@@ -215,11 +241,13 @@ func (s *set) released(f *openFile) {
 	f.handles--
 	if f.handles == 0 {
 		delete(s.opened, f.id)
+		s.tail.leave(f)
 		s.leave(f)
 	}
-	if d := f.is.Load().d; d != nil {
-		d.handles--
-		s.forget(d)
+	p := f.is.Load()
+	p.opened(f, -1)
+	if p.d != nil {
+		s.forget(p.d)
 	}
 }
 
@@ -233,6 +261,25 @@ func (s *set) rejoin(f *openFile, names func()) {
 	s.join(f)
 }
 
+// opened counts n handles more of f, which is p. The caller holds set.mu.
+func (p part) opened(f *openFile, n int) {
+	if p.d == nil {
+		return
+	}
+	p.d.handles += n
+	switch {
+	case !f.past:
+	case p.role == roleIndex:
+		p.d.indexes.Add(int32(n))
+	case p.role == roleLog:
+		p.d.logs.Add(int32(n))
+	case p.role == rolePlain:
+		p.d.mains.Add(int32(n))
+	case p.role == roleForeign:
+		p.d.foreign.Add(int32(n))
+	}
+}
+
 // join makes f a part of what its names say. The caller holds s.mu, and the lock
 // of the database that f was a part of.
 func (s *set) join(f *openFile) {
@@ -240,12 +287,8 @@ func (s *set) join(f *openFile) {
 	if *was == is {
 		return
 	}
-	if was.d != nil {
-		was.d.handles -= f.handles
-	}
-	if is.d != nil {
-		is.d.handles += f.handles
-	}
+	was.opened(f, -f.handles)
+	is.opened(f, f.handles)
 	f.is.Store(&is)
 }
 
@@ -260,9 +303,7 @@ func (s *set) partOf(f *openFile) part {
 	}
 	base, role := partOf(f.names[0])
 	switch role {
-	case roleIndex:
-		return part{role: role}
-	case roleLog, roleJournal:
+	case roleLog, roleJournal, roleIndex:
 		if d := s.elsewhere(base); d != nil {
 			return part{d, roleForeign}
 		}

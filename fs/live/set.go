@@ -22,7 +22,9 @@ type set struct {
 	now    func() time.Time
 	logger *slog.Logger
 	inGate int64 // bytes up to which a base image is read within the gate
+	// tail follows the logs that are written past the daemon.
 	// closing ends when the set is closed, and background what runs until then.
+	tail       *tail
 	closing    context.Context
 	cancel     context.CancelFunc
 	background sync.WaitGroup
@@ -52,6 +54,7 @@ func newSet(root string, open func(string) (Sink, error), now func() time.Time, 
 		opened: make(map[fileID]*openFile),
 		owners: make(map[fileID]*database),
 	}
+	s.tail = newTail(logger)
 	s.closing, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -178,10 +181,16 @@ func (s *set) close() error {
 	s.mu.Lock()
 	s.cancel() // nothing begins in the background any more
 	s.mu.Unlock()
+	s.tail.close()
 	s.background.Wait()
 	var errs []error
 	for _, d := range s.below("") {
 		errs = append(errs, d.close())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.opened { // the kernel has not said that they are closed
+		s.leave(f)
 	}
 	return errors.Join(errs...)
 }

@@ -17,7 +17,7 @@ import (
 // alike. The size is set before the times, so that times asked for along with
 // it stay.
 func (n *node) Setattr(ctx context.Context, f gofs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
-	h, _ := f.(*handle)
+	h := handleOf(f)
 	for _, set := range []func() error{
 		func() error { return n.chmod(in) },
 		func() error { return n.chown(in) },

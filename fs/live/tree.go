@@ -32,6 +32,7 @@ type tree struct {
 	watcher watcher
 	control *controls
 	crowd   crowd
+	past    atomic.Bool  // files can be passed
 	lost    atomic.Int64 // when a file has lost its last name, in Unix nanoseconds
 
 	mu   sync.Mutex

@@ -135,6 +135,11 @@ func (d *database) settleDoubts(doubtful []wal.Pgno) bool {
 	if p == 0 {
 		return true
 	}
+	if txn := d.last.ID; d.passed() {
+		if d.look(); d.phase != following || d.last.ID != txn {
+			return false // written while it was read
+		}
+	}
 	d.logger().Error("the database file is not what was captured: something has written to it past the mount, or the disk is damaged; run PRAGMA integrity_check. A new generation begins with what is there",
 		"page", p, "pages in doubt", len(doubtful), "file", d.file(), "captured", fmt.Sprintf("transaction %d", d.last.ID))
 	d.takeIn()

@@ -17,6 +17,9 @@ func (w *world) verify(name string) string {
 	logger := w.set.logger
 	w.set.logger = slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelError}))
 	w.set.known(name).verify(w.t.Context(), math.MaxInt)
+	if err := w.set.settle(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
 	w.set.logger = logger
 	return said.String()
 }

@@ -17,15 +17,20 @@ type watcher interface {
 	// another path. Whoever changes paths says so, and is alone.
 	Names(changing bool) (over func())
 
+	// Passable reports whether nothing is lost when the file path is read and
+	// written past the daemon. The first handle of a file decides for all.
+	Passable(path string) bool
+
 	// Opened tells that the application has opened or created the regular file
 	// path, before it gets to use it: fd is the backing file, which had the
 	// attributes st, and flags are those of open(2). It returns who watches this
 	// handle, or nil when nobody cares about any operation on it, now or later: a
 	// file that is no database yet may become one while it is open. It is true
 	// besides when somebody has changed the file behind the mount's back, so that
-	// what the kernel knows of it, and of those beside it, is old. It is not called
-	// for files named *-shm, nor for files without a name (O_TMPFILE).
-	Opened(path string, fd int, st *unix.Statx_t, flags int) (w watch, changed bool)
+	// what the kernel knows of it, and of those beside it, is old. When the file is
+	// read and written past the daemon, writes are not told of. It is not called
+	// for files without a name (O_TMPFILE).
+	Opened(path string, fd int, st *unix.Statx_t, flags int, past bool) (w watch, changed bool)
 
 	// Gate is called before op, which is no rename, is done to the name path and
 	// returns when that is safe. What it returns is called from the same goroutine
@@ -52,6 +57,8 @@ type watch interface {
 	// Written follows every successful write to the file that had no gate: p is
 	// what is now at off (bytes). It is valid only during the call.
 	Written(off int64, p []byte)
+	// Syncing is called before an fsync of a file that is written past the daemon.
+	Syncing()
 	// Released is called once for each Opened that returned the watch, when that
 	// handle is closed. No call of that handle comes after it. It does not come
 	// for handles that were still open when the daemon was forced off the mount.

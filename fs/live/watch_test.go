@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
@@ -89,18 +88,19 @@ func (o *observer) done(path string, op gateOp) {
 
 func (o *observer) close() error { return nil }
 
-func (o *observer) Opened(path string, fd int, st *unix.Statx_t, flags int) (watch, bool) {
+func (o *observer) Passable(path string) bool { return false }
+
+func (o *observer) Opened(path string, fd int, st *unix.Statx_t, flags int, past bool) (watch, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if strings.HasSuffix(path, "-shm") {
-		o.fail("Opened(%s)", path)
-	}
 	if o.state(path) == "none" {
 		o.fail("Opened(%s), which does not exist", path)
 	}
 	o.open[path]++
 	return &observed{observer: o, path: path}, false
 }
+
+func (o *observed) Syncing() {}
 
 // observed is one handle.
 type observed struct {
