@@ -27,7 +27,7 @@ var spillSize = flag.Int64("spill.size", 64, "size in MiB of the transaction of 
 func captureMemory(size int64) int64 { return 160<<20 + size/20 }
 func historyMemory(size int64) int64 { return captureMemory(size) + 96<<20 }
 
-const restoreMemory = 320 << 20
+const restoreMemory = 384 << 20
 
 // buildPlain builds the program as people have it: under the race detector it
 // takes several times the memory.
