@@ -204,9 +204,15 @@ func (d *database) goOn(f *os.File, size wal.Pgno, sums *wal.PageSums, past wal.
 			d.logger().Warn("the generation before cannot be forked", "error", err)
 		}
 	}
-	if base != nil && d.fork(txn, base, sums, over, source{log: d.log, file: f}) {
-		d.look()
-		return nil
+	if base != nil {
+		forked, err := d.fork(txn, base, sums, over, source{log: d.log, file: f})
+		if err != nil {
+			return err
+		}
+		if forked {
+			d.look()
+			return nil
+		}
 	}
 	return d.startImage(f, size)
 }
@@ -342,13 +348,14 @@ const maxFork = 256 << 20
 // fork begins a generation that goes on from a transaction of the one before,
 // whose database has the sums base. Its first transaction has what differs: the
 // database now has the sums, and its pages are in the overlay and src. It
-// returns false when a whole image is to be taken instead.
-func (d *database) fork(from wal.TxnInfo, base, sums *wal.PageSums, over *overlay, src source) bool {
+// returns false when a whole image is to be taken instead, and an error when
+// that could not be kept either.
+func (d *database) fork(from wal.TxnInfo, base, sums *wal.PageSums, over *overlay, src source) (bool, error) {
 	most := min(maxFork, max(int64(sums.Size())*int64(d.pageSize)/2, int64(d.pageSize))) / int64(d.pageSize)
 	var frames []wal.Frame
 	for p := range sums.Differ(base) {
 		if int64(len(frames)) == most {
-			return false
+			return false, nil
 		}
 		frames = append(frames, over.frame(p, sums.At(p)))
 	}
@@ -362,10 +369,13 @@ func (d *database) fork(from wal.TxnInfo, base, sums *wal.PageSums, over *overla
 		End:      d.tracker.Position(),
 	}
 	if err := d.sink.Fork(from.ID, first); err != nil {
+		if err := d.sink.Ready(); err != nil {
+			return false, err
+		}
 		d.logger().Warn("the generation before cannot be forked", "error", err)
-		return false
+		return false, nil
 	}
 	d.follow(sums, first.TxnInfo)
 	d.logger().Info("a new generation goes on from the one before", "behind transaction", from.ID, "pages that differ", len(frames), "checksum", first.Checksum)
-	return true
+	return true, nil
 }

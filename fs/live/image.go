@@ -158,7 +158,11 @@ func (d *database) endSurvey(im *imaging, f *os.File, size wal.Pgno, sums *wal.P
 	case err != nil:
 		d.logger().Warn("the generation before cannot be forked", "error", err)
 	case im.past.Ended || from.ID != im.past.Mark.Txn.ID || !im.dirty.explains(sums.Differ(base)):
-		if d.fork(from, base, sums, im.dirty, source{log: d.log, file: f}) {
+		forked, err := d.fork(from, base, sums, im.dirty, source{log: d.log, file: f})
+		if err != nil {
+			d.fail(err)
+		}
+		if forked || err != nil {
 			return
 		}
 	default:
