@@ -312,8 +312,8 @@ func (d *database) layOver(over *overlay, sums *wal.PageSums, to wal.Position) e
 	if to.IsZero() {
 		return nil
 	}
-	// The position may be behind padding, which is no commit: only the tracker
-	// gets there.
+	// The position may be the end of a commit, or behind the padding that follows
+	// it: there only the tracker gets.
 	tracker := wal.NewTracker(wal.Position{})
 	err := tracker.Look(d.log, func(c wal.Commit) error {
 		if tracker.Position() == to {
@@ -321,15 +321,18 @@ func (d *database) layOver(over *overlay, sums *wal.PageSums, to wal.Position) e
 		}
 		over.commit(c)
 		sums.Apply(c)
+		if c.End == to {
+			return errReached
+		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, errReached) {
-		return err
+	if errors.Is(err, errReached) {
+		return nil
 	}
-	if tracker.Position() != to {
-		return fmt.Errorf("the log changed while it was read: %w", wal.ErrMissed)
+	if err == nil && tracker.Position() != to {
+		err = fmt.Errorf("the log changed while it was read: %w", wal.ErrMissed)
 	}
-	return nil
+	return err
 }
 
 // errReached ends a look at a position.

@@ -289,9 +289,14 @@ func TestCaptureGoesOnAfterRemount(t *testing.T) {
 // TestLogLeftBehind mounts over what a crash leaves: a log with commits that no
 // checkpoint has copied.
 func TestLogLeftBehind(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { testLogLeftBehind(t, "") })
+	t.Run("padded", func(t *testing.T) { testLogLeftBehind(t, "psow=0&_synchronous=FULL") })
+}
+
+func testLogLeftBehind(t *testing.T, dsn string) {
 	w := newWorld(t, inGate)
 	w.mount()
-	db := w.open("a.db", "")
+	db := w.open("a.db", dsn)
 	db.exec("PRAGMA journal_mode=WAL")
 	db.exec("CREATE TABLE t (x)")
 	db.exec("INSERT INTO t VALUES ('captured')")
