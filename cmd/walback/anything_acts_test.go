@@ -301,7 +301,7 @@ func (s *story) commitTwo() {
 	if other == se.on || !other.exists() {
 		return
 	}
-	if !s.exec(se, "ATTACH 'file:"+s.name(other)+"' AS other") {
+	if !s.exec(se, "ATTACH '"+s.dsn(other)+"' AS other") {
 		return
 	}
 	if s.exec(se, fmt.Sprintf("BEGIN IMMEDIATE; %s; %s; %s; %s",

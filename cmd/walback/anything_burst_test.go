@@ -30,7 +30,7 @@ func (s *story) burst() {
 	}
 	for _, a := range s.actors {
 		a.tell(order{
-			Do: burst, File: s.name(d), N: 2 + s.random.IntN(6), Seed: s.random.Uint64(),
+			Do: burst, File: s.dsn(d), N: 2 + s.random.IntN(6), Seed: s.random.Uint64(),
 			SQL: set + "; PRAGMA synchronous=" + pick(s.random, "OFF", "NORMAL", "FULL"),
 		})
 		s.tell("%s begins a burst on %s", a.name, d.path)

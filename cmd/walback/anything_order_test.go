@@ -12,6 +12,11 @@ import (
 // name returns the path of a database for applications.
 func (s *story) name(d *subject) string { return filepath.Join(s.dir, filepath.FromSlash(d.path)) }
 
+// dsn names a database for SQLite. Powersafe overwrite is on or off for a whole
+// story: without it SQLite (3.54) takes a hot journal for an empty one that is
+// shorter than 4096 bytes, as it may be with it.
+func (s *story) dsn(d *subject) string { return "file:" + s.name(d) + s.psow }
+
 // ask gives an actor an order that nothing can go wrong with but locks.
 func (s *story) ask(a *actor, o order) answer {
 	s.t.Helper()
@@ -91,10 +96,6 @@ func (s *story) open(a *actor, d *subject, set ...string) *session {
 	s.t.Helper()
 	a.opened++
 	se := &session{actor: a, conn: a.opened, on: d}
-	name := "file:" + s.name(d)
-	if s.random.IntN(6) == 0 {
-		name += "?psow=0"
-	}
 	sql := fmt.Sprintf("PRAGMA cache_size=%d; PRAGMA synchronous=%s; PRAGMA wal_autocheckpoint=%d; ",
 		pick(s.random, 3, 10, 2000), pick(s.random, "OFF", "NORMAL", "FULL"), pick(s.random, 0, 1, 10, 1000))
 	if s.random.IntN(6) == 0 {
@@ -103,7 +104,7 @@ func (s *story) open(a *actor, d *subject, set ...string) *session {
 	for _, more := range set {
 		sql += more + "; "
 	}
-	ans := s.ask(a, order{Do: openConn, Conn: se.conn, File: name, SQL: sql})
+	ans := s.ask(a, order{Do: openConn, Conn: se.conn, File: s.dsn(d), SQL: sql})
 	s.tell("%s opens %s: %s%s", se, d.path, sql, ans)
 	if ans.Code != 0 {
 		return nil
@@ -244,7 +245,7 @@ func (s *story) promise(d *subject, i instant) {
 // the way of looking at them.
 func (s *story) imaged(d *subject, i *instant) {
 	s.t.Helper()
-	img := s.ask(s.someActor(), order{Do: takeImage, File: s.name(d)})
+	img := s.ask(s.someActor(), order{Do: takeImage, File: s.dsn(d)})
 	if img.Code != 0 {
 		return
 	}

@@ -18,7 +18,7 @@ import (
 
 var (
 	anythingSeed  = flag.Uint64("anything.seed", 0, "seed of the first story; 0: a new one")
-	anythingRuns  = flag.Int("anything.runs", 3, "how many stories, each with the seed behind the last; -short tells one")
+	anythingRuns  = flag.Int("anything.runs", 2, "how many stories, each with the seed behind the last; -short tells one")
 	anythingSteps = flag.Int("anything.steps", 60, "how much happens in a story")
 )
 
@@ -50,6 +50,7 @@ type story struct {
 	*world
 	seed     uint64
 	random   *rand.Rand
+	psow     string // how applications name databases
 	actors   []*actor
 	started  int // actors, ever
 	subjects []*subject
@@ -110,6 +111,7 @@ func newStory(t *testing.T, seed uint64) *story {
 		world:  newWorld(t, store, "-interval", pick(random, "20ms", "100ms", "1s")),
 		seed:   seed,
 		random: random,
+		psow:   pick(random, "", "", "?psow=0"),
 		known:  map[digest]string{empty: "nothing"},
 	}
 	for _, path := range []string{"a.db", "b.db", "sub/db.sqlite", "other/db.sqlite"} {
