@@ -10,7 +10,7 @@ VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 LITESTREAM  := github.com/benbjohnson/litestream/cmd/litestream@v0.5.18
 
 FUZZTIME    ?= 10s
-TESTTIMEOUT ?= 8m
+TESTTIMEOUT ?= 25m
 TESTFLAGS   ?=
 BENCHFLAGS  ?=
 PKG         ?= ./...
