@@ -20,10 +20,18 @@ func (s *story) commitSome() {
 func (s *story) begin(se *session) bool {
 	s.t.Helper()
 	if se.loose {
-		s.hush(se.on, se)
+		s.clear(se)
 	}
 	se.writing = s.exec(se, "BEGIN IMMEDIATE; "+change(s.random, "main")+"; "+stamp("main"))
 	return se.writing
+}
+
+// clear comes before a connection without a journal writes. It would pass over
+// one that somebody left who was killed; another connection rolls that back.
+func (s *story) clear(se *session) {
+	s.t.Helper()
+	s.hush(se.on, se)
+	s.ask(s.someActor(), order{Do: takeImage, File: s.dsn(se.on)})
 }
 
 // commit commits what a connection has written.
@@ -171,6 +179,9 @@ func (s *story) switchMode() {
 	if (mode == "MEMORY" || mode == "OFF") && se.exclusive {
 		return // its lock would never let anything be captured
 	}
+	if se.loose {
+		s.clear(se)
+	}
 	// SQLite (3.54) goes on with pages that it remembers from before the last commits
 	// of others when it leaves the log: it must have looked first.
 	if !s.exec(se, "SELECT count(*) FROM t") {
@@ -255,7 +266,7 @@ func (s *story) rebuild() {
 		return
 	}
 	if se.loose {
-		s.hush(se.on, se)
+		s.clear(se)
 	}
 	q := pick(s.random, "VACUUM", "VACUUM", fmt.Sprintf("PRAGMA incremental_vacuum(%d)", s.random.IntN(20)),
 		"PRAGMA auto_vacuum="+pick(s.random, "NONE", "FULL", "INCREMENTAL")+"; VACUUM",

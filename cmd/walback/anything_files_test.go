@@ -189,8 +189,9 @@ func (s *story) remove() {
 		return
 	}
 	s.leave(d)
-	s.dropJournals(d)
+	// Without a journal that is hot, half a transaction would be a whole one.
 	err := os.Remove(s.name(d))
+	s.dropJournals(d)
 	s.tell("rm %s: %v", d.path, err)
 	if err != nil {
 		s.t.Fatal(err)
