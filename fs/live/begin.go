@@ -226,16 +226,14 @@ func (d *database) goOnBehind(points []point, past wal.Past) (bool, error) {
 	if past.Ended || n == 0 || past.States[n-1] != past.Mark.Txn {
 		return false, nil
 	}
+	from, ok := continues(points, past.Mark.Log)
+	if !ok {
+		return false, nil
+	}
 	sums, err := past.Sums(past.Mark.Txn.ID)
 	if err != nil {
 		d.logger().Warn("the sums of the last transaction cannot be read", "error", err)
 		return false, nil
-	}
-	from := points[0].end
-	for _, p := range points {
-		if p.end == past.Mark.Log {
-			from = p.end
-		}
 	}
 	expected := sums.Clone()
 	if d.log != nil {
@@ -252,6 +250,25 @@ func (d *database) goOnBehind(points []point, past wal.Past) (bool, error) {
 	d.logger().Info("capture goes on", "transaction", past.Mark.Txn.ID)
 	d.look()
 	return true, nil
+}
+
+// continues returns where what follows a mark begins in the log: behind the mark,
+// or at the beginning of the epoch after it. It returns false when the log is
+// another one. What such a log leads to may be the database of now whatever was
+// there before (it may have all pages), but not the states on the way.
+func continues(points []point, mark wal.Position) (wal.Position, bool) {
+	if mark.IsZero() {
+		return mark, false
+	}
+	for _, p := range points[1:] {
+		switch {
+		case p.end == mark:
+			return p.end, true
+		case p.end.Salt1 == mark.Salt1+1:
+			return points[0].end, true
+		}
+	}
+	return mark, false
 }
 
 // isLarge reports whether a database of size pages is too large to be read while
