@@ -388,6 +388,7 @@ func (s *story) halfway() {
 	}
 	v := pick(s.random, theActor, theDaemon, both)
 	s.tell("killed halfway: %s", v)
+	d.due = append(d.due, rolledBack)
 	if v != theActor {
 		s.kill()
 	}
@@ -414,6 +415,7 @@ func (s *story) killIdle() {
 	}
 	if v != theDaemon && len(s.actors) > 0 {
 		a := pick(s.random, s.actors...)
+		a.orphans()
 		_ = a.kill() // it was not doing anything
 		s.gone(a)
 	}

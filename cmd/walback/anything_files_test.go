@@ -277,6 +277,7 @@ func (s *story) mountAgain() {
 func (s *story) silence() {
 	s.t.Helper()
 	for _, a := range slices.Clone(s.actors) {
+		a.orphans()
 		kill := s.random.IntN(3) == 0
 		if !kill {
 			a.tell(order{Do: closeAll})

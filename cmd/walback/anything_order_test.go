@@ -84,9 +84,25 @@ func (s *story) struck(v victim, d *subject, may ...digest) {
 	switch {
 	case v != theActor && !d.wal:
 		d.due = append(d.due, "the daemon was killed during a change without a log")
+	case !d.wal:
+		d.due = append(d.due, rolledBack)
 	case v != theDaemon && d.wal:
 		// SQLite restarts a log without knowing of the commit at its end.
 		d.due, d.unknown = append(d.due, "a log may have ended with a commit that nobody knew"), true
+	}
+}
+
+// rolledBack: a rollback leaves free pages as the transaction wrote them, since
+// journals do not have these. It may be found at the next mount only.
+const rolledBack = "a hot journal may have been left"
+
+// orphans takes note of the transactions that a process leaves which is about to
+// be killed.
+func (a *actor) orphans() {
+	for _, se := range a.sessions {
+		if se.writing && !se.on.wal {
+			se.on.due = append(se.on.due, rolledBack)
+		}
 	}
 }
 
