@@ -167,13 +167,14 @@ func readStates(f io.ReaderAt, size int64) (records []stateRecord, end int64, er
 	return records, end, nil
 }
 
-// apply brings s, which may be nil for a full record, up to date with r.
-func (r stateRecord) apply(f io.ReaderAt, s *wal.PageSums) (*wal.PageSums, error) {
+// apply brings s, which may be nil for a full record, up to date with r, which it
+// reads through in.
+func (r stateRecord) apply(f io.ReaderAt, in *bufio.Reader, s *wal.PageSums) (*wal.PageSums, error) {
 	if r.full || s == nil {
 		s = wal.NewPageSums(r.pageSize)
 	}
 	s.Resize(r.txn.Size, r.pageSize)
-	in := bufio.NewReaderSize(io.NewSectionReader(f, r.off+stateHeadSize, int64(r.sums)*stateSumSize), 64<<10)
+	in.Reset(io.NewSectionReader(f, r.off+stateHeadSize, int64(r.sums)*stateSumSize))
 	var b [stateSumSize]byte
 	for range r.sums {
 		if _, err := io.ReadFull(in, b[:]); err != nil {

@@ -39,8 +39,9 @@ type states struct {
 }
 
 // minStates is how many bytes of increments are kept before they are compacted
-// at least: of small transactions, some two thousand.
-const minStates = 256 << 10
+// at least: of small transactions, some eight thousand. While they are compacted,
+// a gate may wait.
+const minStates = 1 << 20
 
 // chain is the records that lead to a transaction: a full one, and increments.
 type chain struct {
@@ -120,8 +121,9 @@ func (c chain) find(id wal.TXID) int {
 func (c chain) sums(n int) (*wal.PageSums, error) {
 	var sums *wal.PageSums
 	var err error
+	in := bufio.NewReaderSize(nil, 64<<10) // one for all: there are thousands of small ones
 	for _, r := range c.records[:n] {
-		if sums, err = r.apply(c.file, sums); err != nil {
+		if sums, err = r.apply(c.file, in, sums); err != nil {
 			return nil, fmt.Errorf("states: transaction %d of generation %s: %w", r.txn.ID, r.generation, err)
 		}
 	}
@@ -271,14 +273,32 @@ func (s *states) compact(g *lineage) error {
 		if err := w.finish(); err != nil {
 			return err
 		}
-		for _, r := range c.records[first+1:] {
-			if _, err := io.Copy(f, io.NewSectionReader(c.file, r.off, r.length())); err != nil {
+		for _, run := range runs(c.records[first+1:]) {
+			if _, err := io.Copy(f, run.of(c.file)); err != nil {
 				return err
 			}
 		}
 		s.end = base.length() + kept
 		return nil
 	})
+}
+
+// run is a part of the file.
+type run struct{ off, length int64 }
+
+func (r run) of(f io.ReaderAt) io.Reader { return io.NewSectionReader(f, r.off, r.length) }
+
+// runs returns where records lie, those that lie behind each other in one.
+func runs(records []stateRecord) []run {
+	var found []run
+	for _, r := range records {
+		if n := len(found); n > 0 && found[n-1].off+found[n-1].length == r.off {
+			found[n-1].length += r.length()
+			continue
+		}
+		found = append(found, run{r.off, r.length()})
+	}
+	return found
 }
 
 // replace writes the file anew by write, beginning with the full record base.
