@@ -9,7 +9,9 @@ import (
 // A log continues what a mark has if the mark is in it, or at the end of the
 // epoch before. Any other may be of another database that came to the path.
 func TestLogContinuesMark(t *testing.T) {
-	at := func(salt, frames uint32) wal.Position { return wal.Position{Salt1: salt, Frames: frames, PageSize: 4096} }
+	at := func(salt, frames uint32) wal.Position {
+		return wal.Position{Salt1: salt, Frames: frames, PageSize: 4096}
+	}
 	log := []point{{}, {end: at(7, 2)}, {end: at(7, 5)}}
 	for _, c := range []struct {
 		name       string
