@@ -314,7 +314,7 @@ func TestLocalPacks(t *testing.T) {
 	}
 	runtime.KeepAlive(v)
 	v = nil
-	for deadline := time.Now().Add(5 * time.Second); openBelow(t, dir, "objects") > 0; runtime.Gosched() {
+	for deadline := time.Now().Add(5 * time.Second); openBelow(t, dir, "objects") > 0 || c.localOpen.Load() > 0; runtime.Gosched() {
 		if time.Now().After(deadline) {
 			t.Fatal("the files of packs that nobody uses stay open")
 		}

@@ -218,6 +218,8 @@ func (m *move) left(d *database) bool {
 	if err := d.letGo(); err != nil {
 		d.logger().Error("letting go of a database that was removed or renamed", "error", err)
 	}
+	m.set.mu.Lock()
+	defer m.set.mu.Unlock()
 	m.set.disclaim(d)
 	return true
 }
