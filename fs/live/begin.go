@@ -114,8 +114,8 @@ func (d *database) openFile() (*os.File, wal.DatabaseHeader, error) {
 		return nil, wal.DatabaseHeader{}, err
 	}
 	header, err := readHeader(f)
-	if err == nil && !d.set.claim(d, f) {
-		err = errNotDatabase // of this name: it is another database's file
+	if err == nil {
+		err = d.set.claim(d, f)
 	}
 	if err != nil {
 		f.Close()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,7 +79,7 @@ type database struct {
 	backoff   time.Duration
 }
 
-func (d *database) file() string { return filepath.Join(d.set.root, filepath.FromSlash(d.path)) }
+func (d *database) file() string { return d.set.backing(d.path) }
 
 func (d *database) logger() *slog.Logger { return d.set.logger.With("database", d.path) }
 
@@ -293,6 +292,7 @@ func (d *database) letGo() error {
 	}
 	d.dropImage()
 	d.phase = idle
+	d.logged.Store(false)
 	d.closeLog()
 	if d.sink != nil {
 		err = errors.Join(err, d.sink.Close())

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
 
@@ -14,9 +13,6 @@ import (
 // A log that is written past the daemon is looked at as another process would:
 // what the wal-index says is committed, is. Without an index in use (EXCLUSIVE
 // locking, or nobody is connected) the log speaks for itself.
-
-// indexSuffix is what SQLite appends to a database's name for its wal-index.
-const indexSuffix = "-shm"
 
 // lookAt looks at the log. The caller holds d.mu.
 func (d *database) lookAt(log io.ReaderAt) error {
@@ -80,7 +76,7 @@ func (d *database) lookAtAll(log io.ReaderAt) error {
 // none at this moment. A passed index is the same memory as the application's.
 func (d *database) readIndex() (wal.IndexHeader, bool, error) {
 	f, err := os.Open(d.file() + indexSuffix)
-	if errors.Is(err, fs.ErrNotExist) {
+	if isMissing(err) {
 		return wal.IndexHeader{}, false, nil
 	}
 	if err != nil {

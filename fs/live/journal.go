@@ -154,16 +154,15 @@ func hotJournal(name string) (bool, error) {
 		return false, err
 	}
 	defer f.Close() // only read
-	var magic [8]byte
-	if _, err := f.ReadAt(magic[:], 0); errors.Is(err, io.EOF) {
+	var b [wal.JournalHeaderSize]byte
+	if _, err := f.ReadAt(b[:], 0); errors.Is(err, io.EOF) {
 		return false, nil
 	} else if err != nil {
 		return false, err
 	}
-	return magic == journalMagic, nil
+	_, err = wal.ParseJournalHeader(b[:])
+	return err == nil, nil
 }
-
-var journalMagic = [8]byte{0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7}
 
 // commitFile makes a transaction of what the main file has that was not
 // captured yet. Nobody must be in the middle of one. The caller holds d.mu.

@@ -183,18 +183,21 @@ func (s *set) elsewhere(path string) *database {
 	return d
 }
 
-// claim makes f the main file of d. It returns false when it is that of another
-// database. The caller holds d.mu.
-func (s *set) claim(d *database, f *os.File) bool {
+// claim makes f the main file of d. The error is errNotDatabase when it is that of
+// another one. The caller holds d.mu.
+func (s *set) claim(d *database, f *os.File) error {
 	st, err := statAt(int(f.Fd()), "")
 	if err != nil {
-		return false
+		return err
 	}
 	inUse, ok := s.claimID(d, &st)
 	if inUse != nil {
 		s.guard(inUse, int(f.Fd()))
 	}
-	return ok
+	if !ok {
+		return errNotDatabase // of this name
+	}
+	return nil
 }
 
 // claimID is claim for the file with the attributes st. It returns the open file

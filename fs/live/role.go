@@ -16,7 +16,7 @@ type role uint8
 const (
 	rolePlain   role = iota // no name SQLite derives; any of them may be a database
 	roleLog                 // *-wal
-	roleIndex               // *-shm, the wal-index: never of interest
+	roleIndex               // *-shm, the wal-index
 	roleJournal             // *-journal
 	// roleForeign is a log or journal beside another name of a database than the
 	// one that it is followed under.
@@ -25,6 +25,9 @@ const (
 
 // logSuffix is what SQLite appends to a database's name for its log.
 const logSuffix = "-wal"
+
+// indexSuffix is what it appends for its wal-index.
+const indexSuffix = "-shm"
 
 // roleOf returns the role that a file has by its name.
 func roleOf(path string) role {
@@ -47,7 +50,7 @@ func partOf(path string) (string, role) {
 var derivedNames = [...]struct {
 	suffix string
 	role   role
-}{{logSuffix, roleLog}, {"-shm", roleIndex}, {journalSuffix, roleJournal}}
+}{{logSuffix, roleLog}, {indexSuffix, roleIndex}, {journalSuffix, roleJournal}}
 
 // writeOp returns what a write at off to a file is to the watcher, and false
 // when it need not be asked first.

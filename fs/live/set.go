@@ -22,9 +22,8 @@ type set struct {
 	now    func() time.Time
 	logger *slog.Logger
 	inGate int64 // bytes up to which a base image is read within the gate
-	// tail follows the logs that are written past the daemon.
+	tail   *tail // of the logs that are written past the daemon
 	// closing ends when the set is closed, and background what runs until then.
-	tail       *tail
 	closing    context.Context
 	cancel     context.CancelFunc
 	background sync.WaitGroup
@@ -154,19 +153,22 @@ func (s *set) retry(path string) {
 // settle waits until no base image is being read, or ctx ends.
 func (s *set) settle(ctx context.Context) error {
 	for _, d := range s.below("") {
-		d.mu.Lock()
-		im := d.image
-		d.mu.Unlock()
-		if im == nil {
-			continue
-		}
-		select {
-		case <-im.ended:
-		case <-ctx.Done():
-			return ctx.Err()
+		for im := d.inProgress(); im != nil; im = d.inProgress() { // another one may follow
+			select {
+			case <-im.ended:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 	}
 	return nil
+}
+
+// inProgress returns what is being read of the database, nil if nothing is.
+func (d *database) inProgress() *imaging {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.image
 }
 
 // abandoned takes what was written last, now that nobody uses the mount.
