@@ -152,12 +152,18 @@ func TestNewGenerationIsTheNewest(t *testing.T) {
 	r.begin(w, back.base(false))
 	w.Append(back.commit())
 	r.flush()
+	wantLatest(t, m, d.last.Time, back.last)
+}
+
+// wantLatest wants txn to be the newest transaction in the store, at the time now.
+func wantLatest(t *testing.T, m *memory, now wal.Time, txn wal.TxnInfo) {
+	t.Helper()
 	tl, err := generations.OpenTimeline(t.Context(), client, m, nil, packs{m, nil})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if plan, err := tl.At(t.Context(), generations.Latest(), d.last.Time); err != nil || plan.Txn != back.last {
-		t.Fatalf("latest is %+v, %v", plan.Txn, err)
+	if plan, err := tl.At(t.Context(), generations.Latest(), now); err != nil || plan.Txn != txn {
+		t.Fatalf("latest is %+v, %v, want %+v", plan.Txn, err, txn)
 	}
 }
 

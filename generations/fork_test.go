@@ -255,13 +255,7 @@ func TestParentCannotBeShipped(t *testing.T) {
 			r.begin(w, d.base(false))
 			w.Append(d.commit())
 			r.flush()
-			tl, err := generations.OpenTimeline(t.Context(), client, m, nil, packs{m, nil})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if plan, err := tl.At(t.Context(), generations.Latest(), d.last.Time); err != nil || plan.Txn != d.last {
-				t.Fatalf("latest is %+v, %v", plan.Txn, err)
-			}
+			wantLatest(t, m, d.last.Time, d.last)
 			if left, err := r.spool.List(client); err != nil || len(left) > 0 {
 				t.Fatalf("the spool still has %v, %v", left, err)
 			}
@@ -381,13 +375,7 @@ func TestForkWhenStoreIsAhead(t *testing.T) {
 // are worth one.
 func TestSnapshotOfFork(t *testing.T) {
 	m := newMemory()
-	made := make(chan struct{}, 8)
-	m.hook(nil, func(c call) error {
-		if c.op == "put" && strings.HasSuffix(c.key, ".snap") {
-			made <- struct{}{}
-		}
-		return nil
-	})
+	made := m.snapshots()
 	r := newRig(t, m, t.TempDir(), time.Microsecond)
 	w, d := r.open(), newDatabase(92, wal.MaxPageSize)
 	d.noisy = true

@@ -10,10 +10,8 @@ import (
 	"github.com/walback/walback/wal"
 )
 
-// When segments have grown beyond 16 MiB, a snapshot of what has been shipped
-// is made, and views begin with it.
-func TestLaterSnapshots(t *testing.T) {
-	m := newMemory()
+// snapshots returns what is sent to whenever a snapshot gets into the store.
+func (m *memory) snapshots() <-chan struct{} {
 	made := make(chan struct{}, 8)
 	m.hook(nil, func(c call) error {
 		if c.op == "put" && strings.HasSuffix(c.key, ".snap") {
@@ -21,6 +19,14 @@ func TestLaterSnapshots(t *testing.T) {
 		}
 		return nil
 	})
+	return made
+}
+
+// When segments have grown beyond 16 MiB, a snapshot of what has been shipped
+// is made, and views begin with it.
+func TestLaterSnapshots(t *testing.T) {
+	m := newMemory()
+	made := m.snapshots()
 	r := newRig(t, m, t.TempDir(), time.Microsecond)
 	w, d := r.open(), newDatabase(60, wal.MaxPageSize)
 	d.noisy = true
