@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/walback/walback/generations"
+	"github.com/walback/walback/wal"
+)
+
+// options say what to make.
+type options struct {
+	dir          string
+	url          generations.URL
+	size         int64 // bytes
+	transactions int
+	span         time.Duration
+	until        time.Time
+	seed         uint64
+	progress     io.Writer
+}
+
+// database is the file name, and the client, of what is made.
+const database = "app.db"
+
+// summary is what was made.
+type summary struct {
+	Client       string
+	PageSize     int
+	Pages        int      // of the database, in the end
+	Accounts     int      // rows of the table, with ids from 1 on
+	Transactions int      // the last one's index: the image is 1
+	First, Last  wal.Time // when the history begins and ends
+
+	Compressed        int64 // bytes of the database in the end, as one pack
+	Changes           int64 // bytes of all pages that transactions wrote
+	CompressedChanges int64 // the same, as packs of many transactions
+
+	// What was asked of the store meanwhile.
+	Puts, Gets, Lists, Deletes int64
+	Written, Read              int64 // bytes
+
+	Seconds float64
+}
+
+// interval is that of a mount: commits that come faster share a segment.
+const interval = time.Second
+
+// checkpointed is after how many pages in the log SQLite is asked to copy them
+// to the database: as many as it takes itself by default.
+const checkpointed = 1000
+
+// generate makes what o says.
+func generate(ctx context.Context, o options) (s summary, err error) {
+	began := time.Now()
+	if err := os.MkdirAll(o.dir, 0o755); err != nil {
+		return s, err
+	}
+	r := rand.New(rand.NewPCG(o.seed, 0))
+	work, err := newWorkload(filepath.Join(o.dir, database), o.size, r)
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, work.close()) }()
+	o.say("a database of %d accounts", work.accounts)
+	ship, err := newShipping(ctx, o.dir, o.url)
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, ship.close()) }()
+
+	from := wal.TimeOf(o.until.Add(-o.span))
+	times := spread(r, o.transactions, from, wal.TimeOf(o.until))
+	c, err := beginCapture(work.path, ship.writer, from)
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, c.close()) }()
+	if err := ship.flush(ctx); err != nil {
+		return s, err
+	}
+	o.say("its image is stored")
+	if err := o.live(ctx, work, c, ship, times); err != nil {
+		return s, err
+	}
+	if err := work.exec("PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
+		return s, err
+	}
+	if s.Compressed, err = c.compressed(); err != nil {
+		return s, err
+	}
+	if s.CompressedChanges, err = c.changes.finish(); err != nil {
+		return s, err
+	}
+	if err := ship.settle(ctx); err != nil {
+		return s, err
+	}
+	s.Client, s.PageSize, s.Pages, s.Accounts = database, c.sums.PageSize(), int(c.last.Size), work.accounts
+	s.Transactions, s.First, s.Last = int(c.last.ID), from, c.last.Time
+	s.Changes = c.changes.raw
+	ship.store.tell(&s)
+	s.Seconds = time.Since(began).Seconds()
+	return s, nil
+}
+
+// live commits a transaction at each of times, and ships them as a mount would
+// have at the time.
+func (o options) live(ctx context.Context, work *workload, c *capture, ship *shipping, times []wal.Time) error {
+	inLog, said := 0, 0
+	for done := 0; done < len(times); {
+		n, put := together(times[done:], ship.last)
+		for range n {
+			if err := work.transact(times[done].Std()); err != nil {
+				return err
+			}
+			done++
+		}
+		pages, err := c.look(times[done-n : done])
+		if err != nil {
+			return err
+		}
+		if err := ship.flush(ctx); err != nil {
+			return err
+		}
+		ship.last = put
+		if inLog += pages; inLog >= checkpointed {
+			if err := work.exec("PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
+				return err
+			}
+			inLog = 0
+		}
+		if done*10/len(times) > said {
+			said = done * 10 / len(times)
+			o.say("%d transactions, up to %s", done, times[done-1])
+		}
+	}
+	return nil
+}
+
+// together returns how many of the first of times go into one segment, and when
+// that is put, if the one before was put at last: a commit that comes later than
+// an interval behind it is sent at once, others when the interval is over.
+func together(times []wal.Time, last wal.Time) (n int, put wal.Time) {
+	due := last + wal.Time(interval.Microseconds())
+	if times[0] > due {
+		return 1, times[0]
+	}
+	for n < len(times) && times[n] <= due {
+		n++
+	}
+	return n, due
+}
+
+func (o options) say(format string, args ...any) {
+	fmt.Fprintf(o.progress, format+"\n", args...)
+}

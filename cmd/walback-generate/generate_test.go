@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/walback/walback/cache"
+	"github.com/walback/walback/generations"
+	"github.com/walback/walback/generations/dirstore"
+	"github.com/walback/walback/wal"
+)
+
+// made is a history, and what it is read with.
+type made struct {
+	summary
+	database []byte
+	timeline *generations.Timeline
+	cache    *cache.Cache
+}
+
+func makeOne(t *testing.T) made {
+	t.Helper()
+	dir := t.TempDir()
+	o := options{dir: filepath.Join(dir, "data"), url: generations.URL{Scheme: "file", Dir: filepath.Join(dir, "store")},
+		size: 2 << 20, transactions: 150, span: 30 * 24 * time.Hour, seed: 7,
+		until: time.Date(2024, 1, 31, 0, 0, 0, 0, time.UTC), progress: io.Discard}
+	s, err := generate(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := made{summary: s}
+	if m.database, err = os.ReadFile(filepath.Join(o.dir, database)); err != nil {
+		t.Fatal(err)
+	}
+	store, err := dirstore.New(o.url.Dir, dirstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.cache, err = cache.New(store, nil, cache.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = m.cache.Close() })
+	if m.timeline, err = generations.OpenTimeline(t.Context(), s.Client, store, nil, m.cache); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// txns returns all transactions.
+func (m made) txns(t *testing.T) (all []wal.TxnInfo) {
+	t.Helper()
+	gens, err := m.timeline.Generations(t.Context())
+	if err != nil || len(gens) != 1 {
+		t.Fatalf("%d generations, %v", len(gens), err)
+	}
+	for txn, err := range m.timeline.Txns(t.Context(), gens[0].ID, 0, m.Last) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, txn)
+	}
+	return all
+}
+
+// The past that is made is that of the database which lies there, and is made
+// the same again.
+func TestGenerate(t *testing.T) {
+	a, b := makeOne(t), makeOne(t)
+	all := a.txns(t)
+	if again := b.txns(t); !slices.Equal(all, again) {
+		t.Errorf("the same seed made %d transactions, then others (%d)", len(all), len(again))
+	}
+	if !bytes.Equal(a.database, b.database) {
+		t.Error("the same seed made two databases")
+	}
+	// The image is a transaction too.
+	if last := all[len(all)-1]; len(all) != 151 || last.ID != 151 || a.Transactions != 151 || last.Time != a.Last {
+		t.Errorf("%d transactions are stored, the last %d at %s; the summary says %d, the last at %s",
+			len(all), last.ID, last.Time, a.Transactions, a.Last)
+	}
+	err := a.timeline.Use(context.Background(), generations.Latest(), a.Last+1, func(p generations.Plan) error {
+		v, err := a.cache.View(context.Background(), p)
+		if err != nil {
+			return err
+		}
+		var past bytes.Buffer
+		if _, err := v.WriteTo(&past); err != nil {
+			return err
+		}
+		if !bytes.Equal(past.Bytes(), a.database) {
+			t.Errorf("the newest past (%d bytes) is not the database (%d bytes)", past.Len(), len(a.database))
+		}
+		return v.Close()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Puts < 10 || a.Written == 0 || a.Compressed < 100<<10 || a.CompressedChanges == 0 || a.Changes < 150*4096 {
+		t.Errorf("the summary makes no sense: %+v", a.summary)
+	}
+}
+
+func TestSpread(t *testing.T) {
+	const n = 20_000
+	from := wal.TimeOf(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC))
+	until := from + wal.Time((30 * 24 * time.Hour).Microseconds())
+	times := spread(rand.New(rand.NewPCG(1, 1)), n, from, until)
+	if len(times) != n || times[0] <= from || times[n-1] > until {
+		t.Fatalf("%d times, from %s to %s", len(times), times[0], times[n-1])
+	}
+	night, bursts := 0, 0
+	for i, at := range times {
+		if i > 0 && at <= times[i-1] {
+			t.Fatalf("time %d is %s, the one before %s", i, at, times[i-1])
+		}
+		if i > 0 && at-times[i-1] < 20_000 {
+			bursts++
+		}
+		if at.Std().Hour() < 6 {
+			night++
+		}
+	}
+	if night == 0 || night > n/20 {
+		t.Errorf("%d of %d commits at night, which is quiet", night, n)
+	}
+	if bursts < n/10 || bursts > n*9/10 {
+		t.Errorf("%d of %d commits within 20 ms of another", bursts, n)
+	}
+}
+
+// More commits than there are microseconds for at random.
+func TestSpreadWhereThereIsNoTime(t *testing.T) {
+	at := wal.TimeOf(time.Date(2024, 1, 1, 10, 0, 0, 0, time.UTC))
+	times := spread(rand.New(rand.NewPCG(1, 1)), 50, at, at+60)
+	for i := 1; i < len(times); i++ {
+		if times[i] <= times[i-1] || times[i] > at+60 || times[0] <= at {
+			t.Fatalf("times %d", times)
+		}
+	}
+}
+
+func TestTogether(t *testing.T) {
+	const s = 1_000_000
+	for _, c := range []struct {
+		name string
+		at   []wal.Time
+		last wal.Time
+		want int
+		put  wal.Time
+	}{
+		{"alone, at once", []wal.Time{10 * s, 10*s + 1}, 0, 1, 10 * s},
+		{"within the interval", []wal.Time{10*s + 1, 10*s + 5, 11 * s, 11*s + 1}, 10 * s, 3, 11 * s},
+		{"alone within the interval", []wal.Time{10*s + 1, 12 * s}, 10 * s, 1, 11 * s},
+		{"all there are", []wal.Time{5, 6}, 4, 2, 4 + s},
+	} {
+		if got, put := together(c.at, c.last); got != c.want || put != c.put {
+			t.Errorf("%s: %d at %s, want %d at %s", c.name, got, put, c.want, c.put)
+		}
+	}
+}
+
+func TestParseSize(t *testing.T) {
+	for text, want := range map[string]int64{"4096": 4096, "512MB": 512 << 20, "10GB": 10 << 30, "3KB": 3 << 10} {
+		if got, err := parseSize(text); got != want || err != nil {
+			t.Errorf("%s: %d, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "GB", "-1", "1TB", "1GG", "99999999999"} {
+		if got, err := parseSize(text); err == nil {
+			t.Errorf("%q is %d", text, got)
+		}
+	}
+}

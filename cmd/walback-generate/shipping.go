@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/walback/walback/cache"
+	"github.com/walback/walback/generations"
+	"github.com/walback/walback/generations/dirstore"
+	"github.com/walback/walback/generations/s3store"
+	"github.com/walback/walback/wal"
+)
+
+// shipping is what a mount ships with, and its own idea of when.
+type shipping struct {
+	store   *counted
+	spool   *generations.Spool
+	cache   *cache.Cache
+	shipper *generations.Shipper
+	writer  *generations.Writer
+	last    wal.Time // when the last segment was put
+}
+
+func newShipping(ctx context.Context, dir string, url generations.URL) (s *shipping, err error) {
+	s = &shipping{}
+	store, err := openStore(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	s.store = &counted{Store: store}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	if s.spool, err = generations.OpenSpool(generations.SpoolDir(dir, url.String()), url.String()); err != nil {
+		return nil, err
+	}
+	if s.cache, err = cache.New(s.store, s.spool, cache.Options{}); err != nil {
+		return nil, errors.Join(err, s.spool.Close())
+	}
+	s.shipper = generations.NewShipper(s.store, s.spool, generations.ShipperOptions{
+		Interval: time.Hour, // nothing is sent before flush
+		Packs:    s.cache,
+		Logger:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	})
+	if s.writer, err = s.shipper.Database(database, database); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// openStore opens the store at a URL. What is made for a measurement need not
+// survive a power failure.
+func openStore(ctx context.Context, u generations.URL) (generations.Store, error) {
+	if u.Scheme == "file" {
+		return dirstore.New(u.Dir, dirstore.Options{Create: true, NoSync: true})
+	}
+	return s3store.New(ctx, s3store.Options{Bucket: u.Bucket, Prefix: u.Prefix, Endpoint: u.Endpoint,
+		Region: u.Region, PathStyle: u.PathStyle})
+}
+
+// flush returns when what has been appended is in the store.
+func (s *shipping) flush(ctx context.Context) error {
+	return errors.Join(s.shipper.Flush(ctx), s.writer.Err())
+}
+
+// settle returns when everything is stored.
+func (s *shipping) settle(ctx context.Context) error {
+	return errors.Join(s.writer.Close(), s.shipper.Flush(ctx))
+}
+
+func (s *shipping) close() error {
+	errs := []error{s.shipper.Close(), s.cache.Close(), s.spool.Close()}
+	if c, ok := s.store.Store.(io.Closer); ok {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// counted is a store that counts what is asked of it.
+type counted struct {
+	generations.Store
+	puts, gets, lists, deletes, written, read atomic.Int64
+}
+
+// tell writes the counts into s.
+func (c *counted) tell(s *summary) {
+	s.Puts, s.Gets, s.Lists, s.Deletes = c.puts.Load(), c.gets.Load(), c.lists.Load(), c.deletes.Load()
+	s.Written, s.Read = c.written.Load(), c.read.Load()
+}
+
+// Put implements generations.Store.
+func (c *counted) Put(ctx context.Context, key string, body *io.SectionReader) error {
+	c.puts.Add(1)
+	c.written.Add(body.Size())
+	return c.Store.Put(ctx, key, body)
+}
+
+// Get implements generations.Store.
+func (c *counted) Get(ctx context.Context, key string, off, n int64) (*generations.Body, error) {
+	c.gets.Add(1)
+	b, err := c.Store.Get(ctx, key, off, n)
+	if err != nil {
+		return nil, err
+	}
+	return &generations.Body{ReadCloser: &countedBody{b.ReadCloser, &c.read}, ObjectSize: b.ObjectSize}, nil
+}
+
+type countedBody struct {
+	io.ReadCloser
+	read *atomic.Int64
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.read.Add(int64(n))
+	return n, err
+}
+
+// List implements generations.Store.
+func (c *counted) List(ctx context.Context, prefix, after string) iter.Seq2[generations.Entry, error] {
+	c.lists.Add(1)
+	return c.Store.List(ctx, prefix, after)
+}
+
+// Delete implements generations.Store.
+func (c *counted) Delete(ctx context.Context, key string) error {
+	c.deletes.Add(1)
+	return c.Store.Delete(ctx, key)
+}
