@@ -214,3 +214,27 @@ func TestWriteError(t *testing.T) {
 		t.Fatalf("Finish after %v: %v", err, again)
 	}
 }
+
+// TestWrongPage: an index that is intact and tells of another page than lies
+// where it says, which only a wrong program can have written, is not believed.
+func TestWrongPage(t *testing.T) {
+	h := newHistory(rand.New(rand.NewPCG(11, 12)), 512, 5, 6, 3)
+	b := h.encode(t, testPlace, WriterOptions{}, 0, len(h.txns))
+	r := open(t, b, testPlace)
+	x, err := r.indexBlock(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := len(x.sums) - 1
+	x.sums[0], x.sums[last] = x.sums[last], x.sums[0]
+	p, id := r.root.split(x.keys[0])
+	ref, ok, err := r.Find(p, id)
+	if err != nil || !ok {
+		t.Fatalf("%v, found %t", err, ok)
+	}
+	mustBeCorrupt(t, r.Read(ref, make([]byte, 512)))
+	mustBeCorrupt(t, r.Verify())
+	if _, err := Merge(&bytes.Buffer{}, testPlace, WriterOptions{}, r); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("merging it: %v", err)
+	}
+}

@@ -36,7 +36,7 @@ func (r *Reader) lastIndex(k key) int {
 func (r *Reader) ref(x *index, i int) Ref {
 	p, id := r.root.split(x.keys[i])
 	g, slot := x.group(i)
-	return Ref{Pgno: p, TXID: id, Group: x.firstGroup + g, Slot: slot}
+	return Ref{Pgno: p, TXID: id, Group: x.firstGroup + g, Slot: slot, Sum: x.sums[i]}
 }
 
 // Refs yields where the versions lie, in the order of (page, transaction),
@@ -59,6 +59,7 @@ func (r *Reader) Refs(from wal.Pgno) iter.Seq2[Ref, error] {
 				end := int(x.ends[ref.Group-x.firstGroup])
 				for ; i < end; i++ {
 					ref.Pgno, ref.TXID = r.root.split(x.keys[i])
+					ref.Sum = x.sums[i]
 					if !yield(ref, nil) {
 						return
 					}
@@ -111,6 +112,14 @@ func (r *Reader) Read(ref Ref, dst []byte) error {
 		return err
 	}
 	copy(dst, v.([]byte)[ref.Slot*r.root.PageSize:])
+	return r.checkPage(ref, e.off, dst)
+}
+
+// checkPage makes sure that page, of the group at off, is what the index says.
+func (r *Reader) checkPage(ref Ref, off int64, page []byte) error {
+	if pageSum(ref.Pgno, page) != ref.Sum {
+		return r.corrupt(off, "group %d does not hold page %d of transaction %d at slot %d", ref.Group, ref.Pgno, ref.TXID, ref.Slot)
+	}
 	return nil
 }
 

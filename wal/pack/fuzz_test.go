@@ -2,6 +2,7 @@ package pack
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -283,7 +284,7 @@ func randomIndex(rnd *rand.Rand, groups, txns int) (b []byte, first version, cou
 				p, id = p+1+wal.Pgno(rnd.IntN(99)), wal.TXID(1+rnd.IntN(txns))
 			}
 		}
-		b = appendGroupKeys(b, 300, 3, keys)
+		b = appendGroupKeys(b, 300, 3, keys, randomPage(rnd, 12))
 	}
 	return b, first, c.len
 }
@@ -293,13 +294,14 @@ func encodeIndex(r *root, x *index) []byte {
 	var b []byte
 	var c keyCoder
 	for g := range x.ends {
-		var coded []byte
+		var coded, sums []byte
 		_, stored, count := x.extent(g)
 		for i := range count {
 			p, id := r.split(x.keys[x.keysBefore(g)+i])
 			coded = c.append(coded, p, id)
+			sums = binary.BigEndian.AppendUint32(sums, x.sums[x.keysBefore(g)+i])
 		}
-		b = appendGroupKeys(b, stored, count, coded)
+		b = appendGroupKeys(b, stored, count, coded, sums)
 	}
 	return b
 }

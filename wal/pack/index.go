@@ -13,12 +13,13 @@ import (
 const keysPerIndex = 4096
 
 // An index block holds, for each of its groups, the group's stored length, its
-// number of versions and their keys:
+// number of versions, their keys, and the lower halves of their pages' checksums:
 //
-//	group  = uvarint stored | uvarint count | count × key
+//	group  = uvarint stored | uvarint count | count × key | count × sum
 //	key    = uvarint page number - that of the key in front (0 in front of the first)
 //	         if that is 0:  uvarint transaction - that of the key in front
 //	         otherwise:     zigzag varint transaction - that of the block's first key
+//	sum    = 4 bytes
 //
 // The root has the block's first key too, and the numbers of groups and keys.
 
@@ -48,7 +49,8 @@ func (c *keyCoder) append(b []byte, p wal.Pgno, id wal.TXID) []byte {
 
 // index is a decoded index block.
 type index struct {
-	keys       []key   // ascending
+	keys       []key // ascending
+	sums       []uint32
 	ends       []int32 // for each group, how many of keys lie in it and in front of it
 	groupEnds  []int64 // for each group, the offset behind it
 	firstGroup int
@@ -56,7 +58,7 @@ type index struct {
 }
 
 // memory is the size of a decoded index block in bytes.
-func (x *index) memory() int { return 8*len(x.keys) + 12*len(x.ends) + 96 }
+func (x *index) memory() int { return 12*len(x.keys) + 12*len(x.ends) + 96 }
 
 // parseIndex decodes the index block that entry n of the root tells of.
 func parseIndex(r *root, n int, b []byte, overhead int) (*index, bool) {
@@ -64,12 +66,13 @@ func parseIndex(r *root, n int, b []byte, overhead int) (*index, bool) {
 	if n+1 < len(r.index) {
 		next = r.index[n+1].first
 	}
-	if e.keys > len(b)/2 || e.groups > len(b)/4 {
+	if e.keys > len(b)/6 || e.groups > len(b)/8 {
 		return nil, false
 	}
 	f := &fields{b: b}
 	x := &index{
-		keys: make([]key, 0, e.keys), ends: make([]int32, 0, e.groups), groupEnds: make([]int64, 0, e.groups),
+		keys: make([]key, 0, e.keys), sums: make([]uint32, 0, e.keys),
+		ends: make([]int32, 0, e.groups), groupEnds: make([]int64, 0, e.groups),
 		firstGroup: e.firstGroup, groupsAt: e.groupsAt,
 	}
 	at := e.groupsAt
@@ -93,6 +96,9 @@ func parseIndex(r *root, n int, b []byte, overhead int) (*index, bool) {
 				return nil, false
 			}
 			x.keys = append(x.keys, r.key(pgno, id))
+		}
+		for range count {
+			x.sums = append(x.sums, f.uint32())
 		}
 		x.ends = append(x.ends, int32(len(x.keys)))
 		x.groupEnds = append(x.groupEnds, at)
@@ -147,8 +153,13 @@ func (x *index) extent(g int) (off int64, stored, count int) {
 }
 
 // appendGroupKeys appends a group to the plaintext of an index block.
-func appendGroupKeys(b []byte, stored, count int, keys []byte) []byte {
+func appendGroupKeys(b []byte, stored, count int, keys, sums []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(stored))
 	b = binary.AppendUvarint(b, uint64(count))
-	return append(b, keys...)
+	return append(append(b, keys...), sums...)
 }
+
+// pageSum is what an index says of a page: the lower half of its checksum. It
+// proves that the place the index names holds this page, and this version of
+// it.
+func pageSum(p wal.Pgno, page []byte) uint32 { return uint32(wal.PageSum(p, page)) }

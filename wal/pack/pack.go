@@ -51,6 +51,7 @@ type Ref struct {
 	TXID wal.TXID
 	// Group and Slot are the group's number and the version's place in it.
 	Group, Slot int
+	Sum         uint32 // the lower half of the page's checksum
 }
 
 // Version is one stored version of a page.

@@ -13,6 +13,7 @@ type cursor struct {
 	next   func() (Ref, error, bool)
 	stop   func()
 	group  int
+	off    int64  // of group
 	pages  []byte // of group
 	stored []byte // memory for its stored bytes
 	buf    []byte // memory for decoding it
@@ -37,7 +38,11 @@ func (c *cursor) read() (Version, bool, error) {
 		}
 	}
 	n := c.r.root.PageSize
-	return Version{ref.Pgno, ref.TXID, c.pages[ref.Slot*n:][:n:n]}, true, nil
+	page := c.pages[ref.Slot*n:][:n:n]
+	if err := c.r.checkPage(ref, c.off, page); err != nil {
+		return Version{}, false, err
+	}
+	return Version{ref.Pgno, ref.TXID, page}, true, nil
 }
 
 func (c *cursor) load(group int) error {
@@ -52,7 +57,7 @@ func (c *cursor) load(group int) error {
 		c.buf = make([]byte, 0, n)
 	}
 	c.pages, err = c.r.readGroup(c.buf, c.stored, group, e)
-	c.group = group
+	c.group, c.off = group, e.off
 	return err
 }
 

@@ -2,6 +2,7 @@ package pack
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -60,6 +61,7 @@ type group struct {
 	pages   []byte
 	count   int
 	keys    []byte        // as in the index block
+	sums    []byte        // likewise
 	first   version       // its first version, when it begins an index block
 	ends    bool          // the index block ends with it
 	block   []byte        // encoded
@@ -141,6 +143,7 @@ func (w *Writer) add(pgno wal.Pgno, id wal.TXID, page []byte) error {
 		g.first = version{pgno, id}
 	}
 	g.keys = w.coder.append(g.keys, pgno, id)
+	g.sums = binary.BigEndian.AppendUint32(g.sums, pageSum(pgno, page))
 	g.pages = append(g.pages, page...)
 	g.count++
 	if len(g.pages)+w.root.PageSize > w.o.GroupSize {
@@ -199,11 +202,11 @@ func (w *Writer) writeGroup() error {
 	e.groups++
 	e.keys += g.count
 	e.bytes += int64(stored)
-	w.index = appendGroupKeys(w.index, stored, g.count, g.keys)
+	w.index = appendGroupKeys(w.index, stored, g.count, g.keys, g.sums)
 	if g.ends {
 		w.endIndex()
 	}
-	*g = group{pages: g.pages[:0], keys: g.keys[:0], block: g.block[:0]}
+	*g = group{pages: g.pages[:0], keys: g.keys[:0], sums: g.sums[:0], block: g.block[:0]}
 	w.free = append(w.free, g)
 	return nil
 }
