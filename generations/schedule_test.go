@@ -4,69 +4,96 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/walback/walback/generations"
 )
 
-// One upload at a time, and one database with a long backlog: others get their
-// turn after one object of it.
+// While a store takes a second for each object and one database has a backlog for
+// longer than the test lasts, two hundred others commit once. They have all the
+// uploads but the one that the busy database can have at a time, which it has
+// less often than they.
 func TestFairness(t *testing.T) {
-	m := newMemory()
-	var gate sync.Mutex
-	gate.Lock()
-	m.hook(func(call) error { gate.Lock(); defer gate.Unlock(); return nil }, nil)
-	sp, err := generations.OpenSpool(t.TempDir(), testURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := generations.NewShipper(m, sp, generations.ShipperOptions{Uploads: 1, Interval: time.Microsecond})
-	defer func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := sp.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	for i := range 4 {
-		d := newDatabase(uint64(50+i), 512)
-		w, err := s.Database(fmt.Sprint("c", i), "db.sqlite")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Begin(d.base(false)); err != nil {
-			t.Fatal(err)
-		}
-		commits := 2
-		if i == 0 {
-			commits = 500
-		}
-		for range commits {
-			w.Append(d.commit())
-			if err := w.Save(); err != nil {
+	defer func() { runtime.GC(); runtime.GC() }() // see TestSavedEarly
+	synctest.Test(t, func(t *testing.T) {
+		const (
+			others  = 200
+			uploads = 8  // the default
+			backlog = 16 // pieces, for half a second
+		)
+		m := newMemory()
+		r := newRig(t, m, t.TempDir(), time.Second)
+		defer r.close()
+		databases := make([]*database, 1+others)
+		writers := make([]*generations.Writer, 1+others)
+		for i := range writers {
+			databases[i] = newDatabase(uint64(i), 512)
+			w, err := r.shipper.Database(fmt.Sprintf("c%03d", i), "db.sqlite")
+			if err != nil {
 				t.Fatal(err)
 			}
+			r.begin(w, databases[i].base(false))
+			writers[i] = w
 		}
-	}
-	gate.Unlock()
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	var turns []string
-	for _, c := range m.calls {
-		if c.op == "put" {
-			turns = append(turns, c.key[:2])
+		r.flush()
+		var mu sync.Mutex
+		var stored []time.Duration // when the others' commits were
+		busy := 0                  // objects of the busy one until then
+		var start time.Time
+		m.hook(func(c call) error {
+			if c.op == "put" {
+				time.Sleep(time.Second)
+			}
+			return nil
+		}, func(c call) error {
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case c.op != "put":
+			case !strings.HasPrefix(c.key, "c000"):
+				stored = append(stored, time.Since(start))
+			case len(stored) < others:
+				busy++
+			}
+			return nil
+		})
+		// More, whenever a segment could have taken some.
+		more := func() {
+			for range backlog {
+				writers[0].Append(databases[0].commit())
+				if err := writers[0].Save(); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
-	}
-	last := slices.Index(turns, "c3") + 8 // its manifest, image and segment in turns of four
-	if n := slices.Index(turns[last:], "c3"); n > 1 || strings.Count(strings.Join(turns, " "), "c0") < 8 {
-		t.Fatalf("turns %v", turns)
-	}
+		more()
+		start = time.Now()
+		for i, w := range writers[1:] {
+			w.Append(databases[i+1].commit())
+		}
+		for done := false; !done; {
+			time.Sleep(500 * time.Millisecond)
+			synctest.Wait()
+			mu.Lock()
+			done = len(stored) == others
+			mu.Unlock()
+			if !done {
+				more()
+			}
+		}
+		most := time.Duration(others/(uploads-1)+2) * time.Second
+		if last := stored[others-1]; last > most {
+			t.Errorf("the last of %d commits was in the store after %s, want %s", others, last, most)
+		}
+		if least := others / uploads / 2; busy < 1 || busy > others/uploads {
+			t.Errorf("%d objects of the busy database meanwhile, want about %d", busy, least)
+		}
+		m.hook(nil, nil)
+	})
 }
 
 // A database without work costs no goroutine, timer or descriptor.

@@ -15,7 +15,7 @@ import (
 
 // ShipperOptions are settings of a Shipper. The zero value works.
 type ShipperOptions struct {
-	Interval time.Duration // between the segments of one database under load; default 1 s
+	Interval time.Duration // between the segments of one database in the long run, see pace; default 1 s
 	Uploads  int           // objects put at the same time; default 8
 	Logger   *slog.Logger  // default: nothing is logged
 
@@ -154,43 +154,53 @@ func (s *Shipper) Flush(ctx context.Context) error {
 	defer done()
 	for {
 		turned := s.schedule.afterTurn()
-		left, hopeless := s.left()
-		if len(left) == 0 {
-			return nil
-		}
-		if hopeless {
-			return fmt.Errorf("not in the store, kept in %s: %s", s.spool.dir, strings.Join(left, "; "))
+		if !s.hasWork() {
+			break
 		}
 		select {
 		case <-turned:
 		case <-ctx.Done():
-			return fmt.Errorf("not in the store yet, kept in %s: %s: %w", s.spool.dir, strings.Join(left, "; "), ctx.Err())
+			return fmt.Errorf("not in the store yet, kept in %s: %s: %w", s.spool.dir, s.left(), ctx.Err())
 		}
 	}
+	if left := s.left(); left != "" {
+		return fmt.Errorf("not in the store, kept in %s: %s", s.spool.dir, left)
+	}
+	return nil
 }
 
-// left says per database what is not in the store, and whether none of it can
-// get there.
-func (s *Shipper) left() (left []string, hopeless bool) {
-	hopeless = true
+// hasWork reports whether there is something that can get into the store. Of many
+// databases few are asked as long as there is.
+func (s *Shipper) hasWork() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.writers {
+		if w.hasWork() {
+			return true
+		}
+	}
+	return false
+}
+
+// left says per database what is not in the store.
+func (s *Shipper) left() string {
+	var left []string
 	for _, w := range s.all() {
 		txns, stuck := w.unshipped()
-		if txns == 0 && !w.hasWork() {
+		err, works := w.failure(), w.hasWork()
+		if txns == 0 && !works {
 			continue
 		}
+		if !works {
+			err = stuck
+		}
 		text := fmt.Sprintf("%s: %d transactions", w.client, txns)
-		switch {
-		case stuck != nil && !w.hasWork():
-			text += ": " + stuck.Error()
-		default:
-			hopeless = false
-			if err := w.failure(); err != nil {
-				text += ": " + err.Error()
-			}
+		if err != nil {
+			text += ": " + err.Error()
 		}
 		left = append(left, text)
 	}
-	return left, hopeless
+	return strings.Join(left, "; ")
 }
 
 // all returns the Writers in the order of their clients.

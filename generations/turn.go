@@ -18,8 +18,8 @@ const (
 
 // due returns when w should have a turn, and false when it has nothing to do.
 // What begins a generation, and backlog, goes out as fast as it can; a segment
-// not before the interval since the last one is over, so that an isolated
-// commit is sent at once and a stream of them once per interval.
+// when its pace allows, so that an isolated commit is sent at once and a stream of
+// them in ever larger segments.
 func (w *Writer) due(hurry bool) (time.Time, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -32,7 +32,7 @@ func (w *Writer) due(hurry bool) (time.Time, bool) {
 	var due time.Time
 	g := w.oldestWaiting()
 	if !hurry && !w.unsettled && g != nil && g == w.current() && g.Manifest && !g.needsBase() && g.waitingBytes() < maxRun && len(g.pieces) < maxPieces {
-		due = w.began.Add(w.shipper.options.Interval)
+		due = w.pace.next(w.shipper.options.Interval)
 	}
 	if w.retryAt.After(due) {
 		due = w.retryAt
@@ -46,7 +46,7 @@ const earlySave = 1 << 20
 
 // savesEarly reports whether w is to save and not to ship. The caller holds mu.
 func (w *Writer) savesEarly() bool {
-	return w.queued >= earlySave && w.attempts == 0 && w.current().usable() && time.Since(w.began) < w.shipper.options.Interval
+	return w.queued >= earlySave && w.attempts == 0 && w.current().usable() && time.Now().Before(w.pace.next(w.shipper.options.Interval))
 }
 
 // working reports whether there is something to do. The caller holds mu.

@@ -2,6 +2,7 @@ package generations
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -43,42 +44,81 @@ func (w *Writer) enqueue(s *schedule) {
 	s.notify(w)
 }
 
-// An isolated commit is sent at once, a stream of them once per interval, the
-// last one too, and then nothing happens any more.
-func TestInterval(t *testing.T) {
+// An isolated commit is sent at once, a stream of them in segments that become
+// ever larger until there is one per interval, the last one too, and then nothing
+// happens any more.
+func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		var at []time.Duration
-		var sizes []int
+		total := 0
 		s := startSchedule(t, 1, func(w *Writer) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			w.began = time.Now()
-			at, sizes = append(at, time.Since(start)), append(sizes, len(w.queue))
+			w.pace.begin(time.Now(), w.shipper.options.Interval)
+			if len(w.queue) == 0 {
+				t.Error("a turn without a commit")
+			}
+			at, total = append(at, time.Since(start)), total+len(w.queue)
 			w.queue = nil
 		})
 		w := begun(time.Second)
-		for range 3 {
-			time.Sleep(3 * time.Second)
+		const sec = time.Second
+		want := []time.Duration{3 * sec, 6 * sec, 9 * sec}
+		for range want {
+			time.Sleep(3 * sec)
 			w.enqueue(s)
 		}
-		time.Sleep(time.Minute - 9*time.Second)
-		for range 250 { // two and a half seconds of load
-			w.enqueue(s)
-			time.Sleep(10 * time.Millisecond)
+		synctest.Wait()
+		if !slices.Equal(at, want) {
+			t.Fatalf("isolated commits were put at %v, want %v", at, want)
 		}
+		time.Sleep(time.Hour - 9*sec)
+		at, total = nil, 0
+		const commits = 120_000 // ten minutes of load
+		for range commits {
+			w.enqueue(s)
+			time.Sleep(5 * time.Millisecond)
+		}
+		time.Sleep(sec)
+		synctest.Wait()
+		if total != commits {
+			t.Errorf("put %d commits, want %d", total, commits)
+		}
+		between := func(from, to time.Duration) (n int) {
+			for _, t := range at {
+				if t -= time.Hour; from <= t && t < to {
+					n++
+				}
+			}
+			return n
+		}
+		for _, c := range []struct {
+			from, to    time.Duration
+			least, most int
+		}{
+			{0, sec, 75, 100},          // 10 ms apart and somewhat more
+			{2 * sec, 3 * sec, 40, 50}, // 20 ms
+			{0, time.Minute, 600, 750}, //
+			{0, 10 * 60 * sec, 0, 924 + 600},
+			{9 * 60 * sec, 10 * 60 * sec, 60, 75},
+		} {
+			if n := between(c.from, c.to); n < c.least || n > c.most {
+				t.Errorf("%d segments from %s to %s of load, want %d to %d", n, c.from, c.to, c.least, c.most)
+			}
+		}
+		n := len(at)
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		sec := time.Second
-		if want := []time.Duration{3 * sec, 6 * sec, 9 * sec, 60 * sec, 61 * sec, 62 * sec, 63 * sec}; !slices.Equal(at, want) {
-			t.Errorf("put at %v, want %v", at, want)
+		if len(at) != n {
+			t.Errorf("%d segments when nothing was committed", len(at)-n)
 		}
-		total := 0
-		for _, n := range sizes {
-			total += n
-		}
-		if total != 253 || slices.Contains(sizes, 0) {
-			t.Errorf("put %v", sizes)
+		w.enqueue(s) // it has rested: two commits are two segments again
+		time.Sleep(2 * leastGap)
+		w.enqueue(s)
+		synctest.Wait()
+		if len(at) != n+2 {
+			t.Errorf("%d segments of two commits after a rest", len(at)-n)
 		}
 	})
 }
@@ -161,7 +201,7 @@ func TestOrderOfTurns(t *testing.T) {
 		writers := make([]*Writer, 6)
 		for i := range writers {
 			writers[i] = begun(time.Hour)
-			writers[i].began = time.Now().Add(-time.Duration(i) * time.Minute) // the last is due first
+			writers[i].pace = pace{time.Now().Add(-time.Duration(i) * time.Minute), math.Inf(1)} // the last is due first
 			writers[i].enqueue(s)
 		}
 		time.Sleep(2 * time.Hour)

@@ -41,8 +41,8 @@ type Writer struct {
 	failed   error // of the last attempt to ship, nil when it succeeded
 
 	// Of the scheduler's turns: one at a time.
-	began    time.Time // when the last segment's Put began
-	attempts int       // failed in a row
+	pace     pace
+	attempts int // failed in a row
 	retryAt  time.Time
 	// unsettled: the state file lacks what the store has got, or garbage, keys
 	// of the spool that are not needed any more, is to be removed.

@@ -47,7 +47,7 @@ func (p *program) mountCommand() *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "history", Usage: "also serve the past, on `DIR`"},
 			&cli.StringFlag{Name: "backing", Usage: "keep the plain files in `DIR` instead of underneath"},
-			&cli.DurationFlag{Name: "interval", Value: time.Second, Usage: "ship a busy database once in `TIME`; an isolated commit is shipped at once"},
+			&cli.DurationFlag{Name: "interval", Value: time.Second, Usage: "in the long run, ship a busy database once in `TIME`: each time is a PUT request. An isolated commit is shipped at once, and a burst in short order"},
 			&cli.StringFlag{Name: "spool-limit", Usage: "while the store is down, keep at most `SIZE` of commits in DIR/.walback; what is committed beyond it is not recorded", DefaultText: "a tenth of the filesystem, from 64 MiB to 16 GiB"},
 			&cli.DurationFlag{Name: "shutdown-timeout", Value: 30 * time.Second, Usage: "ship for at most `TIME` when unmounting"},
 			&cli.BoolFlag{Name: "passthrough", Usage: "have the kernel pass reads and writes of databases in WAL mode on to the plain files (Linux 6.9, root): much faster; with synchronous=NORMAL a commit then has the time at which it was seen, some milliseconds later"},

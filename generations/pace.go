@@ -1,0 +1,43 @@
+package generations
+
+import (
+	"math"
+	"time"
+)
+
+// Bounds of how fast the segments of a database follow each other.
+const (
+	// leastGap is between the beginnings of two segments after a rest.
+	leastGap = 10 * time.Millisecond
+	// gapGrowth is how much longer each segment makes the gap to the next one, and
+	// each interval that passes makes it shorter.
+	gapGrowth = 1.005
+)
+
+// pace spreads the segments of one database. What a segment costs is a request
+// to the store; what it saves, should the machine be lost, is the commits that
+// would have waited for it. So the gap is short at first and grows with every
+// segment, until it is the interval; there it stays, since as much of it goes by
+// in an interval as a segment adds. After t seconds of work it is some t/200.
+//
+// In the long run there is one segment per interval at most, and in any time at
+// most n besides, where gapGrowth to the nth is interval/leastGap: 924 for a
+// second.
+type pace struct {
+	began time.Time // when the last segment was begun
+	spent float64   // segments that no interval has made up for yet, as of began
+}
+
+// begin notes that a segment is begun.
+func (p *pace) begin(now time.Time, interval time.Duration) {
+	if !p.began.IsZero() {
+		p.spent -= now.Sub(p.began).Seconds() / interval.Seconds()
+	}
+	p.began, p.spent = now, max(p.spent, 0)+1
+}
+
+// next returns when the next segment may begin.
+func (p *pace) next(interval time.Duration) time.Time {
+	gap := float64(leastGap) * math.Pow(gapGrowth, p.spent)
+	return p.began.Add(time.Duration(min(gap, float64(interval))))
+}
