@@ -108,7 +108,8 @@ const notes = `
 - Litestream does the checkpoints itself, seldom, so the application is spared them: that can make it faster than
   on the plain directory, and is why its log grows.
 - Litestream stores the pages that changed in about a second, walback each of the commits.
-- What *the store alone* lacks after a crash was committed in the last ` + "`-interval`" + `, a second by default.
+- What *the store alone* lacks after a crash was committed since the last segment was begun: 10 ms at first, then some
+  1/200 of the time that the database has been busy, up to ` + "`-interval`" + `.
 `
 
 // writeReport writes docs/benchmarks.md.
