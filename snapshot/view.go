@@ -101,23 +101,31 @@ func (v *View) ReadPage(p wal.Pgno, dst []byte) error {
 	if p == 0 || p > v.at.Size {
 		return fmt.Errorf("page %d of a database of %d pages: %w", p, v.at.Size, io.EOF)
 	}
-	for _, l := range v.layers {
-		src, ref, ok, err := l.find(p)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			continue
-		}
-		if cut, err := v.isCut(ref.Pgno, ref.TXID); err != nil {
-			return err
-		} else if cut {
-			break
-		}
+	src, ref, ok, err := v.locate(p)
+	switch {
+	case err != nil:
+		return err
+	case ok:
 		return src.Read(ref, dst)
 	}
 	clear(dst)
 	return nil
+}
+
+// locate returns where page p lies, false when nowhere: then it is zeros.
+func (v *View) locate(p wal.Pgno) (source, pack.Ref, bool, error) {
+	for _, l := range v.layers {
+		src, ref, ok, err := l.find(p)
+		if err != nil {
+			return source{}, pack.Ref{}, false, err
+		}
+		if !ok {
+			continue
+		}
+		cut, err := v.isCut(ref.Pgno, ref.TXID)
+		return src, ref, err == nil && !cut, err
+	}
+	return source{}, pack.Ref{}, false, nil
 }
 
 // ReadAt implements io.ReaderAt on the database file.

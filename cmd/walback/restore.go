@@ -24,16 +24,24 @@ func (p *program) restoreCommand() *cli.Command {
 		ArgsUsage: "URL/CLIENT",
 		Description: "Without -timestamp and -index, the newest commit in the store. The file is byte\n" +
 			"for byte what the database was, proved by the checksum recorded at its commit,\n" +
-			"and appears whole or not at all.",
+			"and appears whole or not at all.\n" +
+			"\n" +
+			"With -table, FILE is a new database with those tables, their indexes and triggers\n" +
+			"(not the views, and not what ANALYZE found out), and only what they need is\n" +
+			"fetched. Every page is verified; the recorded checksum is of the whole database.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "o", Usage: "write `FILE`"},
 			&cli.StringFlag{Name: "timestamp", Usage: "the last commit at or before `TIME`, e.g. 2024-01-14T15:45:00Z or 2h-ago"},
 			&cli.StringFlag{Name: "index", Usage: "the commit with `INDEX` N, as walback log prints it"},
 			&cli.StringFlag{Name: "generation", Usage: "in `GENERATION`, as walback generations prints it"},
+			tableFlag(),
+			&cli.BoolFlag{Name: "dry-run", Usage: "only say what would be fetched; needs no -o"},
+			&cli.BoolFlag{Name: "json", Usage: "print what -dry-run says as JSON"},
 			&cli.BoolFlag{Name: "force", Usage: "replace FILE if it exists"},
 			&cli.BoolFlag{Name: "quiet", Usage: "print nothing but errors"},
 		},
-		Action: p.restore,
+		DisableSliceFlagSeparator: true, // the name of a table may have commas
+		Action:                    p.restore,
 	}
 }
 
@@ -46,12 +54,17 @@ func (p *program) restore(ctx context.Context, cmd *cli.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	name := cmd.String("o")
-	if name == "" {
+	name, dry := cmd.String("o"), cmd.Bool("dry-run")
+	switch {
+	case name == "" && !dry:
 		return misuse(cmd, "-o FILE is missing: say where to write")
+	case cmd.Bool("json") && !dry:
+		return misuse(cmd, "-json is for what -dry-run says")
 	}
-	if err := mayWrite(name, cmd.Bool("force")); err != nil {
-		return err
+	if name != "" {
+		if err := mayWrite(name, cmd.Bool("force")); err != nil {
+			return err
+		}
 	}
 	past, err := openPast(ctx, cmd, args[0])
 	if err != nil {
@@ -67,6 +80,12 @@ func (p *program) restore(ctx context.Context, cmd *cli.Command) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, view.Close()) }()
+	switch {
+	case dry:
+		return p.explain(ctx, cmd, plan, view)
+	case cmd.IsSet("table"):
+		return p.restoreTables(ctx, cmd, name, plan, view)
+	}
 
 	var bar progress
 	if !cmd.Bool("quiet") {

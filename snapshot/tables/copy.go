@@ -6,17 +6,11 @@ import (
 	"fmt"
 	"io"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/walback/walback/wal"
 )
 
-const (
-	// batchSize is how much of a tree is read before it is written, in bytes.
-	batchSize = 4 << 20
-	// readers is how many pages are read at a time.
-	readers = 32
-)
+// batchSize is how much of a tree is read before it is written, in bytes.
+const batchSize = 4 << 20
 
 // CopyTo writes a new database with the tables of s to w, and returns how many
 // pages it has. progress, unless nil, is told of bytes as they are written.
@@ -29,11 +23,8 @@ func (s *Selection) CopyTo(ctx context.Context, w io.WriterAt, progress func(byt
 	c := &copier{
 		Database: s.db,
 		ctx:      ctx,
-		out:      &output{w: w, pageSize: s.db.source.PageSize(), usable: s.db.usable, last: 1, progress: progress},
+		out:      &output{w: w, pageSize: s.db.source.PageSize(), usable: s.db.usable, last: 1, mapped: s.db.vacuum, progress: progress},
 		budget:   int64(s.db.pages),
-	}
-	if s.db.vacuum {
-		c.out.mapped = true
 	}
 	if err := c.database(s); err != nil {
 		return 0, err
@@ -158,7 +149,11 @@ func (c *copier) node(page []byte, from, to wal.Pgno, table bool, depth int) err
 	for len(children) > 0 {
 		batch := children[:min(most, len(children))]
 		children = children[len(batch):]
-		pages, err := c.readAll(batch)
+		numbers := make([]wal.Pgno, len(batch))
+		for i, l := range batch {
+			numbers[i] = l.from
+		}
+		pages, err := c.readAll(c.ctx, numbers)
 		if err != nil {
 			return err
 		}
@@ -250,26 +245,10 @@ func (c *copier) overflow(page []byte, parent wal.Pgno, entry cell) error {
 	return c.out.write(before, page)
 }
 
-// readAll reads pages at the same time.
-func (c *copier) readAll(links []link) ([][]byte, error) {
-	pages := make([][]byte, len(links))
-	g, ctx := errgroup.WithContext(c.ctx)
-	g.SetLimit(readers)
-	for i, l := range links {
-		g.Go(func() (err error) {
-			if err = ctx.Err(); err == nil {
-				pages[i], err = c.read(l.from)
-			}
-			return err
-		})
-	}
-	return pages, g.Wait()
-}
-
 // warm reads the first overflow pages of all entries of pages at the same time,
 // so that those who cache them have them when they are copied one by one.
 func (c *copier) warm(pages [][]byte) error {
-	var first []link
+	var first []wal.Pgno
 	for _, page := range pages {
 		n, err := parseNode(page, 0, c.usable)
 		if err != nil {
@@ -277,13 +256,13 @@ func (c *copier) warm(pages [][]byte) error {
 		}
 		for i := range n.cells {
 			if entry, err := n.cell(i); err == nil && entry.overflow != 0 {
-				first = append(first, link{from: pgnoAt(page, entry.overflow)})
+				first = append(first, pgnoAt(page, entry.overflow))
 			}
 		}
 	}
 	if len(first) < 2 {
 		return nil
 	}
-	_, err := c.readAll(first)
+	_, err := c.readAll(c.ctx, first)
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf16"
 
@@ -23,6 +24,12 @@ type Source interface {
 // ErrNoTable is what the error matches when a name is not that of a table that
 // can be taken.
 var ErrNoTable = errors.New("no table to restore")
+
+// noTable says why a name is not that of a table that can be taken.
+type noTable string
+
+func (e noTable) Error() string   { return string(e) }
+func (e noTable) Is(t error) bool { return t == ErrNoTable }
 
 // Database is a database of which the schema has been read.
 type Database struct {
@@ -198,13 +205,13 @@ func (d *Database) find(name string) (entry, error) {
 	})
 	switch {
 	case i < 0:
-		return entry{}, fmt.Errorf("%w: there is no table %q; there are %s", ErrNoTable, name, d.some())
+		return entry{}, noTable(fmt.Sprintf("there is no table %q; there are %s", name, d.some()))
 	case d.schema[i].kind == "view":
-		return entry{}, fmt.Errorf("%w: %q is a view: restore the tables that it shows", ErrNoTable, name)
+		return entry{}, noTable(fmt.Sprintf("%q is a view: restore the tables that it shows", name))
 	case internal(name):
-		return entry{}, fmt.Errorf("%w: %q is SQLite's own", ErrNoTable, name)
+		return entry{}, noTable(fmt.Sprintf("%q is SQLite's own", name))
 	case d.schema[i].root == 0:
-		return entry{}, fmt.Errorf("%w: %q is a virtual table, whose content only its module can read: restore the whole database", ErrNoTable, name)
+		return entry{}, noTable(fmt.Sprintf("%q is a virtual table, whose content only its module can read: restore the whole database", name))
 	}
 	return d.schema[i], nil
 }
@@ -212,12 +219,15 @@ func (d *Database) find(name string) (entry, error) {
 // some lists tables for a message.
 func (d *Database) some() string {
 	const most = 10
-	names := d.Names()
-	switch {
+	var names []string
+	for _, name := range d.Names() {
+		names = append(names, strconv.Quote(name))
+	}
+	switch more := len(names) - most; {
 	case len(names) == 0:
 		return "none"
-	case len(names) > most:
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	case more > 0:
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), more)
 	}
 	return strings.Join(names, ", ")
 }

@@ -324,7 +324,7 @@ func TestWhatIsNoTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"nothing":         `there is no table "nothing"; there are Orders, keyed, `,
+		"nothing":         `there is no table "nothing"; there are "Orders", "keyed", `,
 		"by_item":         "there is no table",
 		"shown":           "is a view",
 		"boxes":           "is a virtual table",

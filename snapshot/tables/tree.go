@@ -1,9 +1,12 @@
 package tables
 
 import (
+	"context"
 	"fmt"
 	"iter"
 	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/walback/walback/wal"
 )
@@ -19,6 +22,25 @@ func (d *Database) read(p wal.Pgno) ([]byte, error) {
 	}
 	page := make([]byte, d.source.PageSize())
 	return page, d.source.ReadPage(p, page)
+}
+
+// readers is how many pages are read at a time.
+const readers = 32
+
+// readAll returns pages, which are read at the same time.
+func (d *Database) readAll(ctx context.Context, numbers []wal.Pgno) ([][]byte, error) {
+	pages := make([][]byte, len(numbers))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(readers)
+	for i, p := range numbers {
+		g.Go(func() (err error) {
+			if err = ctx.Err(); err == nil {
+				pages[i], err = d.read(p)
+			}
+			return err
+		})
+	}
+	return pages, g.Wait()
 }
 
 // node returns the page p of a b-tree.

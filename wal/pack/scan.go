@@ -79,3 +79,9 @@ func (r *Reader) All(from wal.Pgno) iter.Seq2[Version, error] {
 		}
 	}
 }
+
+// GroupSize returns how many bytes of the object a group is.
+func (r *Reader) GroupSize(group int) (int64, error) {
+	e, _, err := r.extent(group)
+	return int64(e.stored), err
+}
