@@ -15,10 +15,10 @@ TESTFLAGS   ?=
 BENCHFLAGS  ?=
 PKG         ?= ./...
 
-.PHONY: help build demo test test-large lint bench fuzz clean
+.PHONY: help build demo test test-large lint bench bench-history fuzz clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/walback, which needs no C compiler
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/walback ./cmd/walback
@@ -53,6 +53,12 @@ bench: ## measure beside a plain directory and Litestream, into docs/benchmarks.
 	@$(MAKE) --no-print-directory $(BIN)/litestream || echo "bench: Litestream could not be installed: its column is left out"
 	@CGO_ENABLED=1 $(GO) build -o $(BIN)/walback-bench ./cmd/walback-bench
 	@$(BIN)/walback-bench -o docs/benchmarks.md $(BENCHFLAGS)
+
+bench-history: ## measure what a month of history costs, into docs/benchmarks.md; BENCHFLAGS="-size 10GB -transactions 1000000"
+	@.ci/need ca-certificates fuse3 gcc libc6-dev
+	@$(MAKE) --no-print-directory build $(BIN)/versitygw
+	@CGO_ENABLED=1 $(GO) build -o $(BIN) ./cmd/walback-bench ./cmd/walback-generate
+	@$(BIN)/walback-bench history -o docs/benchmarks.md $(BENCHFLAGS)
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@set -e; for pkg in $$($(GO) list $(PKG)); do \

@@ -113,20 +113,24 @@ func (b *bench) versions() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s version: %w", b.walback, err)
 	}
-	all = append(all, string(bytes.TrimSpace(ours)))
+	return append(all, string(bytes.TrimSpace(ours))), nil
+}
+
+// litestreamVersion returns which Litestream is measured beside.
+func (b *bench) litestreamVersion() (string, error) {
 	if b.litestream == "" {
-		return append(all, "no Litestream (not found in bin or on PATH)"), nil
+		return "no Litestream (not found in bin or on PATH)", nil
 	}
 	theirs, err := exec.Command(b.litestream, "version").Output()
 	if err != nil {
-		return nil, fmt.Errorf("%s version: %w", b.litestream, err)
+		return "", fmt.Errorf("%s version: %w", b.litestream, err)
 	}
-	return append(all, "Litestream "+string(bytes.TrimSpace(theirs))), nil
+	return "Litestream " + string(bytes.TrimSpace(theirs)), nil
 }
 
-// write tells about the run.
-func (m machine) write(b *bytes.Buffer, s scale) {
-	fmt.Fprintf(b, "Written %s, scale %s, %d rounds, in %s. %s, %s, %s memory; %s, fsync %s; load %s when it began.\n%s.\n\n",
-		m.date.Format("2006-01-02 15:04 MST"), s.name, s.rounds, m.took.Round(time.Second), m.kernel, m.cpu, mega(m.memory),
+// write tells about the run, which was of what.
+func (m machine) write(b *bytes.Buffer, what string) {
+	fmt.Fprintf(b, "Written %s, %s, in %s. %s, %s, %s memory; %s, fsync %s; load %s when it began.\n%s.\n\n",
+		m.date.Format("2006-01-02 15:04 MST"), what, m.took.Round(time.Second), m.kernel, m.cpu, mega(m.memory),
 		m.place, duration(m.sync), m.load, strings.Join(m.versions, ", "))
 }

@@ -2,6 +2,9 @@
 // Litestream where that is found, the same work in turn in one run:
 //
 //	walback-bench [-quick | -full] [-only REGEXP] [-o FILE] [-walback FILE] [-litestream FILE] [-versitygw FILE]
+//	walback-bench history [-size 1GB] [-transactions 100000] [-in DIR] [-o FILE] ...
+//
+// The second form measures what a month of history costs to keep and to look at.
 //
 // The work is done by SQLite in a process of its own (worker.go), which is told
 // nothing of who looks after its directory. What is printed are ratios: absolute
@@ -26,7 +29,15 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == workCommand {
 		exit(work(os.Args[2], os.Stdout))
 	}
-	exit(run(os.Args[1:]))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	var err error
+	if len(os.Args) > 1 && os.Args[1] == historyCommand {
+		err = measureHistory(ctx, os.Args[2:])
+	} else {
+		err = run(ctx, os.Args[1:])
+	}
+	stop()
+	exit(err)
 }
 
 func exit(err error) {
@@ -40,7 +51,7 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-func run(args []string) (err error) {
+func run(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("walback-bench", flag.ContinueOnError)
 	quick := flags.Bool("quick", false, "less of everything, in under a minute, and write no file")
 	full := flags.Bool("full", false, "the sizes that others are compared at: 300 MB loaded, a past of 1 GB")
@@ -59,8 +70,6 @@ func run(args []string) (err error) {
 	if err != nil {
 		return fmt.Errorf("-only: %w", err)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	b := &bench{ctx: ctx, scale: scaleOf(*quick, *full)}
 	if b.walback, err = exec.LookPath(*walback); err != nil {
 		return err
@@ -78,6 +87,11 @@ func run(args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	beside, err := b.litestreamVersion()
+	if err != nil {
+		return err
+	}
+	about.versions = append(about.versions, beside)
 	rows, failed := b.all(pattern)
 	about.took = time.Since(began)
 	if *out != "" && *only == "" && !*quick && ctx.Err() == nil {

@@ -63,8 +63,8 @@ func (w walback) restore(ctx context.Context, at place, out, instant string) err
 	return w.restoreFrom(ctx, "file://"+at.store()+"/"+database, out, instant)
 }
 
-func (w walback) restoreFrom(ctx context.Context, url, out, instant string) error {
-	args := []string{"restore", "-quiet", "-o", out, url}
+func (w walback) restoreFrom(ctx context.Context, url, out, instant string, flags ...string) error {
+	args := append([]string{"restore", "-quiet", "-o", out, url}, flags...)
 	if instant != "" {
 		args = append(args, "-timestamp", instant)
 	}

@@ -121,7 +121,7 @@ func writeReport(name string, about machine, s scale, sides []side, rows []row) 
 		"done by SQLite in a process of its own. Where a cell is a number without a unit it is a ratio to the plain\n" +
 		"directory: the median of the rounds, and their lowest and highest. *To reach* is what walback is to come to;\n" +
 		"`go doc ./cmd/walback-bench` tells how to run a part of it.\n\n")
-	about.write(&b, s)
+	about.write(&b, fmt.Sprintf("scale %s, %d rounds", s.name, s.rounds))
 	header := row{name: "measure", target: "to reach", cells: map[string]string{}}
 	for _, s := range sides {
 		header.cells[s.name()] = s.name()
@@ -132,5 +132,6 @@ func writeReport(name string, about machine, s scale, sides []side, rows []row) 
 		b.WriteString(r.markdown(sides))
 	}
 	b.WriteString(notes)
+	b.Write(historyIn(name))
 	return os.WriteFile(name, b.Bytes(), 0o644)
 }

@@ -68,6 +68,8 @@ var jobs = map[string]func(job, io.Writer) (result, error){
 	"pairs":     commitInPairs,
 	"newest":    readNewest,
 	"first row": readFirstRow,
+	"account":   readAccount,
+	"scan":      scanAll,
 }
 
 // work does the job and prints the result.
