@@ -16,6 +16,8 @@ type fetch struct {
 	// fresh fetches take every byte from the store.
 	fresh bool
 	buf   []byte
+	// arrived, when not nil, is told when filled has changed.
+	arrived func(filled int)
 
 	mu   sync.Mutex
 	more sync.Cond // filled or err changed
@@ -62,8 +64,12 @@ func (f *fetch) advance(n int, err error) {
 	f.mu.Lock()
 	f.filled += n
 	f.err = err
+	filled := f.filled
 	f.mu.Unlock()
 	f.more.Broadcast()
+	if f.arrived != nil {
+		f.arrived(filled)
+	}
 }
 
 // run brings the chunks and keeps them. Only the goroutine that runs a fetch

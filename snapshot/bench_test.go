@@ -3,8 +3,6 @@ package snapshot
 import (
 	"io"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -56,21 +54,6 @@ func BenchmarkWriteTo(b *testing.B) {
 	b.SetBytes(v.Size())
 	for b.Loop() {
 		if _, err := v.WriteTo(io.Discard); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkCopyTo(b *testing.B) {
-	v, _ := benchView(b, 100)
-	f, err := os.Create(filepath.Join(b.TempDir(), "db"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer f.Close()
-	b.SetBytes(v.Size())
-	for b.Loop() {
-		if err := v.CopyTo(b.Context(), f, CopyOptions{}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -33,10 +33,10 @@ func (s *Stored) Add(p wal.Pgno) error {
 	if s.groups[g] {
 		return nil
 	}
-	n, err := src.GroupSize(ref.Group)
+	e, err := src.Extent(ref.Group)
 	if err == nil {
 		s.groups[g] = true
-		s.bytes += n
+		s.bytes += int64(e.Stored)
 	}
 	return err
 }

@@ -126,7 +126,7 @@ func TestEachBlockOnce(t *testing.T) {
 	slices.Reverse(objects)
 	for name, copyTo := range map[string]func(v *View) error{
 		"WriteTo": func(v *View) error { return second(v.WriteTo(io.Discard)) },
-		"CopyTo":  func(v *View) error { return v.CopyTo(t.Context(), make(memory, v.Size()), CopyOptions{}) },
+		"CopyTo":  func(v *View) error { return v.CopyTo(t.Context(), io.Discard, CopyOptions{}) },
 	} {
 		seal := &opened{times: map[string]int{}}
 		var packs []*pack.Reader
@@ -227,7 +227,7 @@ func TestChecksum(t *testing.T) {
 	v := l.view(t, 1, l.segment(t, 1, 3), l.snapshot(t, 0))
 	for name, err := range map[string]error{
 		"WriteTo": second(v.WriteTo(io.Discard)),
-		"CopyTo":  v.CopyTo(t.Context(), make(memory, v.Size()), CopyOptions{}),
+		"CopyTo":  v.CopyTo(t.Context(), io.Discard, CopyOptions{}),
 		"Write":   second(Write(io.Discard, pack.Place{}, v, l.mark(1))),
 	} {
 		if !errors.Is(err, ErrChecksum) || !errors.Is(err, pack.ErrCorrupt) {
@@ -294,10 +294,6 @@ func readDamaged(t *testing.T, l *lineage, objects []object, place pack.Place) (
 	if _, err := v.WriteTo(&out); !corrupt(err) && !bytes.Equal(out.Bytes(), want) {
 		t.Fatalf("%s damaged: WriteTo is wrong, and no error", place.Name)
 	}
-	file := make(memory, len(want))
-	if err := v.CopyTo(t.Context(), file, CopyOptions{}); !corrupt(err) && !bytes.Equal(file, want) {
-		t.Fatalf("%s damaged: CopyTo is wrong, and no error", place.Name)
-	}
 	return errs
 }
 
@@ -321,7 +317,7 @@ func TestClose(t *testing.T) {
 		"ReadPage": v.ReadPage(1, make([]byte, 512)),
 		"ReadAt":   second(v.ReadAt(make([]byte, 5), 0)),
 		"WriteTo":  second(v.WriteTo(io.Discard)),
-		"CopyTo":   v.CopyTo(t.Context(), make(memory, 5*512), CopyOptions{}),
+		"CopyTo":   v.CopyTo(t.Context(), io.Discard, CopyOptions{}),
 	} {
 		if !errors.Is(err, fs.ErrClosed) {
 			t.Errorf("%s of a closed view: %v", name, err)
@@ -331,17 +327,27 @@ func TestClose(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
+// full is a file with room for so many bytes.
+type full struct{ room int }
+
+func (f *full) Write(b []byte) (int, error) {
+	if f.room -= len(b); f.room < 0 {
+		return 0, io.ErrShortWrite
+	}
+	return len(b), nil
+}
+
 // TestCopyErrors: a copy ends with the error of what it writes to, or of its
 // context.
 func TestCopyErrors(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 9))
 	l := begin(r, 4096, 3000)
 	v := l.view(t, 0, l.snapshot(t, 0))
-	if err := v.CopyTo(t.Context(), make(memory, 5<<20), CopyOptions{}); !errors.Is(err, io.ErrShortWrite) {
+	if err := v.CopyTo(t.Context(), &full{room: 5 << 20}, CopyOptions{}); !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("CopyTo what is too short: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	err := v.CopyTo(ctx, make(memory, v.Size()), CopyOptions{Concurrency: 1, Progress: func(int64) { cancel() }})
+	err := v.CopyTo(ctx, io.Discard, CopyOptions{Concurrency: 1, Progress: func(int64) { cancel() }})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("CopyTo that is cancelled: %v", err)
 	}

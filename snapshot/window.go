@@ -2,31 +2,250 @@ package snapshot
 
 import (
 	"cmp"
+	"context"
+	"fmt"
 	"slices"
 	"sync"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-
 	"github.com/walback/walback/wal"
+	"github.com/walback/walback/wal/pack"
 )
 
-const (
-	// windowSize is how much of a database is put together at a time, in bytes.
-	windowSize = 4 << 20
-	// keptGroups is how many decoded groups of segments are kept while copying
-	// (about 64 KiB each): the pages of one may be wanted in several windows.
-	keptGroups = 256
-)
+// window is a run of pages that is put together at once.
+type window struct {
+	first, last wal.Pgno
+	next        wal.Pgno // first page behind it, 0 at the end
+	pieces      []piece
+	placed      []placed // pages that somebody stored, in the order of pieces
+	requests    []*request
 
-// copier is what the goroutines that copy a view share.
-type copier struct {
-	v *View
-	// groups has those of segments. Those of the snapshot are decoded once
-	// without it, because windows end where they do.
-	groups *lru.Cache[groupID, *sharedGroup]
+	memory []byte
+	bytes  []byte // in memory: the pages, once it is filled
+	sum    wal.Checksum
+	filled chan struct{} // closed when bytes and sum are set
+}
+
+// piece is what a window takes out of a group.
+type piece struct {
+	groupID
+	pack.Extent
+	from, to int      // in placed
+	edge     bool     // another window may want the group too
+	request  *request // brings the stored bytes
+}
+
+// placed is where a page of a window lies in its group.
+type placed struct {
+	page, slot int32  // page is counted from the window's first
+	sum        uint32 // what the index says of it
 }
 
 type groupID struct{ source, group int }
+
+// chosen is the version of a page to show.
+type chosen struct {
+	groupID // source is counted from 1; 0: nowhere
+	slot    int
+	sum     uint32
+	id      wal.TXID
+}
+
+// maxNeed is how many stored bytes a window may need before a smaller one is
+// tried, where so many versions are kept that each page lies in a group of its
+// own.
+const maxNeed = 16 << 20
+
+// window returns the window that begins with page first, nil when there is
+// none.
+func (c *copier) window(first wal.Pgno) (*window, error) {
+	v := c.v
+	if first > v.at.Size {
+		return nil, nil
+	}
+	for n := wal.Pgno(c.size / v.pageSize); ; n /= 2 {
+		w := &window{first: first, last: v.at.Size, filled: make(chan struct{})}
+		if v.at.Size-first >= n {
+			next, err := c.align(first, first+n)
+			if err != nil {
+				return nil, err
+			}
+			w.last, w.next = next-1, next
+		}
+		need, err := c.choose(w)
+		if err != nil {
+			return nil, err
+		}
+		if need <= maxNeed || n == 1 {
+			return w, nil
+		}
+	}
+}
+
+// align returns the end of a window near next so that groups of the snapshot
+// need not be decoded for two windows.
+func (c *copier) align(first, next wal.Pgno) (wal.Pgno, error) {
+	base := c.v.sources[len(c.v.sources)-1]
+	ref, ok, err := base.Find(next, base.max)
+	if err != nil || !ok {
+		return next, err
+	}
+	if slot := wal.Pgno(ref.Slot); slot < next-first {
+		next -= slot // the first page of next's group, when none is left out
+	}
+	return next, nil
+}
+
+// choose finds the versions to show and returns how many stored bytes they take.
+func (c *copier) choose(w *window) (need int64, err error) {
+	all := make([]chosen, w.last-w.first+1)
+	for i, s := range c.v.sources {
+		if info := s.Info(); info.MaxPgno < w.first || info.MinPgno > w.last {
+			continue
+		}
+		for ref, err := range s.Refs(w.first) {
+			if err != nil {
+				return 0, err
+			}
+			if ref.Pgno > w.last {
+				break
+			}
+			c := &all[ref.Pgno-w.first]
+			// A newer pack's version stays; within a pack the later one is newer.
+			if ref.TXID <= s.max && (c.source == 0 || c.source == i+1) {
+				*c = chosen{groupID{i + 1, ref.Group}, ref.Slot, ref.Sum, ref.TXID}
+			}
+		}
+	}
+	order := make([]int32, 0, len(all))
+	for i := range all {
+		c0 := &all[i]
+		if c0.source == 0 {
+			continue
+		}
+		if cut, err := c.v.isCut(w.first+wal.Pgno(i), c0.id); err != nil {
+			return 0, err
+		} else if !cut {
+			order = append(order, int32(i))
+		}
+	}
+	slices.SortFunc(order, func(i, j int32) int {
+		a, b := &all[i], &all[j]
+		return cmp.Or(a.source-b.source, a.group-b.group, a.slot-b.slot)
+	})
+	w.placed = make([]placed, len(order))
+	for n, i := range order {
+		w.placed[n] = placed{i, int32(all[i].slot), all[i].sum}
+		id := groupID{all[i].source - 1, all[i].group}
+		if last := len(w.pieces) - 1; last < 0 || w.pieces[last].groupID != id {
+			e, err := c.v.sources[id.source].Extent(id.group)
+			if err != nil {
+				return 0, err
+			}
+			w.pieces = append(w.pieces, piece{groupID: id, Extent: e, from: n})
+			need += int64(e.Stored)
+		}
+		w.pieces[len(w.pieces)-1].to = n + 1
+	}
+	w.markEdges()
+	return need, nil
+}
+
+// markEdges finds the groups that may have pages of other windows, too: the
+// first and the last of each source. Those of the snapshot end where windows do.
+func (w *window) markEdges() {
+	for i := range w.pieces {
+		p := &w.pieces[i]
+		first := i == 0 || w.pieces[i-1].source != p.source
+		last := i == len(w.pieces)-1 || w.pieces[i+1].source != p.source
+		p.edge = (first || last) && p.to-p.from < p.Count
+	}
+}
+
+// filler puts windows together.
+type filler struct {
+	*copier
+	group  []byte // memory for a decoded group
+	stored []bool // memory for which pages of a window somebody stored
+}
+
+// fill fills w, whose memory is there.
+func (f *filler) fill(ctx context.Context, w *window) error {
+	size, n := f.v.pageSize, int(w.last-w.first)+1
+	w.bytes = w.memory[:n*size]
+	w.sum = 0
+	if len(w.placed) < n {
+		f.fillZeros(w)
+	}
+	for i := range w.pieces {
+		p := &w.pieces[i]
+		if err := f.take(ctx, w, p); err != nil {
+			return err
+		}
+		for _, at := range w.placed[p.from:p.to] {
+			pgno := w.first + wal.Pgno(at.page)
+			sum := wal.PageSum(pgno, w.bytes[int(at.page)*size:][:size])
+			if uint32(sum) != at.sum {
+				return &pack.CorruptError{Place: f.v.sources[p.source].Place(), Off: p.Off,
+					What: fmt.Sprintf("group %d does not hold page %d at slot %d", p.group, pgno, at.slot)}
+			}
+			w.sum ^= sum
+		}
+	}
+	return nil
+}
+
+// fillZeros makes zeros of the pages that nobody stored.
+func (f *filler) fillZeros(w *window) {
+	f.stored = append(f.stored[:0], make([]bool, w.last-w.first+1)...)
+	for _, at := range w.placed {
+		f.stored[at.page] = true
+	}
+	for i, stored := range f.stored {
+		if !stored {
+			page := w.bytes[i*f.v.pageSize:][:f.v.pageSize]
+			clear(page)
+			w.sum ^= wal.PageSum(w.first+wal.Pgno(i), page)
+		}
+	}
+}
+
+// take puts the pages of a piece in their places.
+func (f *filler) take(ctx context.Context, w *window, p *piece) error {
+	size, all := f.v.pageSize, w.placed[p.from:p.to]
+	if begin, ok := p.inOneRun(all); ok && !p.edge {
+		// Decoded where it belongs.
+		return f.decode(ctx, p, w.bytes[begin*size:(begin+p.Count)*size])
+	}
+	group, err := f.load(ctx, p)
+	if err != nil {
+		return err
+	}
+	for _, at := range all {
+		copy(w.bytes[int(at.page)*size:][:size], group[int(at.slot)*size:])
+	}
+	return nil
+}
+
+// inOneRun reports whether the window shows all pages of the group, one behind
+// the other, and from which of its own on.
+func (p *piece) inOneRun(placed []placed) (begin int, ok bool) {
+	if len(placed) != p.Count {
+		return 0, false
+	}
+	// Slots ascend and pages do so with them.
+	first, last := placed[0], placed[len(placed)-1]
+	return int(first.page), int(last.page-first.page) == p.Count-1
+}
+
+// decode decodes a group into dst, which has its size.
+func (f *filler) decode(ctx context.Context, p *piece, dst []byte) error {
+	stored, err := f.supply.wait(ctx, p)
+	if err != nil {
+		return err
+	}
+	_, err = f.v.sources[p.source].DecodeGroup(p.group, p.Extent, stored, dst[:0:len(dst)])
+	return err
+}
 
 // sharedGroup is decoded by whoever comes first.
 type sharedGroup struct {
@@ -35,161 +254,25 @@ type sharedGroup struct {
 	err   error
 }
 
-func newCopier(v *View) *copier {
-	groups, err := lru.New[groupID, *sharedGroup](keptGroups)
-	if err != nil {
-		panic("snapshot: " + err.Error()) // the size is constant
-	}
-	return &copier{v: v, groups: groups}
-}
-
-// window is a run of pages.
-type window struct {
-	first, last wal.Pgno
-	next        wal.Pgno // first page behind it, 0 at the end
-}
-
-// window returns the window that begins with page first, and false when there
-// is none.
-func (c *copier) window(first wal.Pgno) (window, bool, error) {
-	v := c.v
-	if v.closed.Load() {
-		return window{}, false, errClosed
-	}
-	if first == 0 || first > v.at.Size {
-		return window{}, false, nil
-	}
-	n := wal.Pgno(windowSize / v.pageSize)
-	if v.at.Size-first < n {
-		return window{first: first, last: v.at.Size}, true, nil
-	}
-	next := first + n
-	base := v.sources[len(v.sources)-1]
-	ref, ok, err := base.Find(next, base.max)
-	if err != nil {
-		return window{}, false, err
-	}
-	if ok && wal.Pgno(ref.Slot) < n {
-		next -= wal.Pgno(ref.Slot) // the first page of next's group, when none is left out
-	}
-	return window{first, next - 1, next}, true, nil
-}
-
-// filler puts windows together in its own memory.
-type filler struct {
-	*copier
-	pages  []byte
-	group  []byte
-	chosen []chosen // by page
-	order  []int
-}
-
-// chosen is where the version of a page to show lies.
-type chosen struct {
-	source      int // counted from 1; 0: nowhere
-	group, slot int
-	id          wal.TXID
-}
-
-func (c *copier) filler() *filler { return &filler{copier: c} }
-
-// fill returns the pages of a window, valid until the next call, and the XOR of
-// their checksums.
-func (f *filler) fill(win window) ([]byte, wal.Checksum, error) {
-	if err := f.choose(win); err != nil {
-		return nil, 0, err
-	}
-	size, n := f.v.pageSize, int(win.last-win.first)+1
-	if cap(f.pages) < n*size {
-		f.pages = make([]byte, n*size)
-	}
-	pages := f.pages[:n*size]
-	for i, c := range f.chosen {
-		if c.source == 0 {
-			clear(pages[i*size : (i+1)*size])
+// load returns the decoded group, valid until the next call.
+func (f *filler) load(ctx context.Context, p *piece) ([]byte, error) {
+	size := p.Count * f.v.pageSize
+	if !p.edge {
+		if cap(f.group) < size {
+			f.group = make([]byte, size)
 		}
+		return f.group[:size], f.decode(ctx, p, f.group[:size])
 	}
-	var group []byte
-	last := groupID{}
-	for _, i := range f.order {
-		c := f.chosen[i]
-		if id := (groupID{c.source, c.group}); id != last {
-			var err error
-			if group, err = f.load(c.source-1, c.group); err != nil {
-				return nil, 0, err
-			}
-			last = id
-		}
-		copy(pages[i*size:(i+1)*size], group[c.slot*size:])
-	}
-	var sum wal.Checksum
-	for i := range n {
-		sum ^= wal.PageSum(win.first+wal.Pgno(i), pages[i*size:(i+1)*size])
-	}
-	return pages, sum, nil
-}
-
-// choose finds the versions to show, and the order that takes each group once.
-func (f *filler) choose(win window) error {
-	f.chosen = append(f.chosen[:0], make([]chosen, win.last-win.first+1)...)
-	for i, s := range f.v.sources {
-		if info := s.Info(); info.MaxPgno < win.first || info.MinPgno > win.last {
-			continue
-		}
-		for ref, err := range s.Refs(win.first) {
-			if err != nil {
-				return err
-			}
-			if ref.Pgno > win.last {
-				break
-			}
-			c := &f.chosen[ref.Pgno-win.first]
-			// A newer pack's version stays; within a pack the later one is newer.
-			if ref.TXID <= s.max && (c.source == 0 || c.source == i+1) {
-				*c = chosen{i + 1, ref.Group, ref.Slot, ref.TXID}
-			}
-		}
-	}
-	f.order = f.order[:0]
-	for i := range f.chosen {
-		c := &f.chosen[i]
-		if c.source == 0 {
-			continue
-		}
-		if cut, err := f.v.isCut(win.first+wal.Pgno(i), c.id); err != nil {
-			return err
-		} else if cut {
-			*c = chosen{}
-			continue
-		}
-		f.order = append(f.order, i)
-	}
-	slices.SortFunc(f.order, func(i, j int) int {
-		a, b := &f.chosen[i], &f.chosen[j]
-		return cmp.Or(a.source-b.source, a.group-b.group, a.slot-b.slot)
-	})
-	return nil
-}
-
-// load returns the decoded group of a source. That of the snapshot is valid
-// until the next call.
-func (f *filler) load(source, group int) ([]byte, error) {
-	s := f.v.sources[source]
-	if source == len(f.v.sources)-1 {
-		pages, err := s.ReadGroup(group, f.group)
-		if err == nil {
-			f.group = pages
-		}
-		return pages, err
-	}
-	id := groupID{source, group}
-	shared, ok := f.groups.Get(id)
+	shared, ok := f.groups.Get(p.groupID)
 	if !ok {
 		shared = new(sharedGroup)
-		if other, ok, _ := f.groups.PeekOrAdd(id, shared); ok {
+		if other, ok, _ := f.groups.PeekOrAdd(p.groupID, shared); ok {
 			shared = other
 		}
 	}
-	shared.once.Do(func() { shared.pages, shared.err = s.ReadGroup(group, nil) })
+	shared.once.Do(func() {
+		shared.pages = make([]byte, size)
+		shared.err = f.decode(ctx, p, shared.pages)
+	})
 	return shared.pages, shared.err
 }

@@ -17,6 +17,42 @@ type output struct {
 	file *os.File
 	name string // its place
 	temp string // its name until then; "" once it is there
+
+	written int64
+	started int64 // up to where the disk has been told to write
+}
+
+// outputStep is after how many bytes the disk is told to write what it has of an
+// output, so that syncing it at the end is waiting for the rest only.
+const outputStep = 8 << 20
+
+// reserve takes the space for size bytes at once: a disk without room for the
+// output is better known before it is full. Where the filesystem cannot do that,
+// it does nothing.
+func (o *output) reserve(size int64) error {
+	if size == 0 {
+		return nil
+	}
+	err := unix.Fallocate(int(o.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("make room for %s (%s): %w", o.name, bytesText(size), err)
+	}
+	return nil
+}
+
+// Write appends to the file.
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.file.Write(p)
+	o.written += int64(n)
+	if err == nil && o.written-o.started >= outputStep {
+		// Sync tells whether it was written; without this it only takes longer.
+		_ = unix.SyncFileRange(int(o.file.Fd()), o.started, o.written-o.started, unix.SYNC_FILE_RANGE_WRITE)
+		o.started = o.written
+	}
+	return n, err
 }
 
 // companions are the files SQLite would play into a database it finds beside

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -189,14 +190,11 @@ func restored(r record, timeline *generations.Timeline, packs *cache.Cache, at g
 	if err != nil {
 		return nil, err
 	}
-	out := make(image, view.Size())
-	return out, errors.Join(view.CopyTo(ctx, out, snapshot.CopyOptions{Concurrency: 1}), view.Close())
+	var out bytes.Buffer
+	out.Grow(int(view.Size()))
+	err = view.CopyTo(ctx, &out, snapshot.CopyOptions{Concurrency: 1})
+	return out.Bytes(), errors.Join(err, view.Close())
 }
-
-// image is a file in memory of a size that is known.
-type image []byte
-
-func (b image) WriteAt(p []byte, off int64) (int, error) { return copy(b[off:], p), nil }
 
 // checkCommand restores n of the moments as people do.
 func (r record) checkCommand(random *rand.Rand, n int) {

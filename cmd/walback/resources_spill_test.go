@@ -27,7 +27,8 @@ var spillSize = flag.Int64("spill.size", 64, "size in MiB of the transaction of 
 func captureMemory(size int64) int64 { return 160<<20 + size/20 }
 func historyMemory(size int64) int64 { return captureMemory(size) + 96<<20 }
 
-const restoreMemory = 384 << 20
+// restoreMemory is what a restore may take, whatever the size.
+const restoreMemory = 256 << 20
 
 // buildPlain builds the program as people have it: under the race detector it
 // takes several times the memory.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v3"
@@ -66,6 +67,7 @@ func (p *program) restore(ctx context.Context, cmd *cli.Command) (err error) {
 			return err
 		}
 	}
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(min(debug.SetMemoryLimit(-1), restoreHeap)))
 	past, err := openPast(ctx, cmd, args[0])
 	if err != nil {
 		return err
@@ -96,7 +98,10 @@ func (p *program) restore(ctx context.Context, cmd *cli.Command) (err error) {
 		return err
 	}
 	defer out.discard()
-	err = view.CopyTo(ctx, out.file, snapshot.CopyOptions{Concurrency: restoreConcurrency, Progress: bar.add})
+	if err := out.reserve(view.Size()); err != nil {
+		return err
+	}
+	err = view.CopyTo(ctx, out, snapshot.CopyOptions{Progress: bar.add})
 	bar.end()
 	if err != nil {
 		return fmt.Errorf("restore %s: %w", name, err)
@@ -112,8 +117,10 @@ func (p *program) restore(ctx context.Context, cmd *cli.Command) (err error) {
 	return err
 }
 
-// restoreConcurrency is how many ranges are fetched and decoded at a time.
-const restoreConcurrency = 8
+// restoreHeap is from how many bytes on the garbage collector makes do with what
+// there is. What a restore holds is bounded and nearly all of it is used again
+// and again; without this, garbage would come to as much in time.
+const restoreHeap = 208 << 20
 
 // instantFlags returns the instant that -timestamp, -index and -generation name.
 func (p *program) instantFlags(cmd *cli.Command) (generations.Instant, error) {

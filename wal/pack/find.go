@@ -70,24 +70,18 @@ func (r *Reader) Refs(from wal.Pgno) iter.Seq2[Ref, error] {
 	}
 }
 
-// extent is where a group lies in the object.
-type extent struct {
-	off           int64
-	stored, count int
-}
-
-// extent returns where a group lies. It panics when there is no such group.
-func (r *Reader) extent(group int) (extent, *index, error) {
+// extent returns where a group lies, and the index block that tells of it.
+func (r *Reader) extent(group int) (Extent, *index, error) {
 	if group < 0 || group >= r.root.groups {
 		panic(fmt.Sprintf("pack: group %d of %d", group, r.root.groups))
 	}
 	n := sort.Search(len(r.root.index), func(i int) bool { return r.root.index[i].firstGroup > group }) - 1
 	x, err := r.indexBlock(n)
 	if err != nil {
-		return extent{}, nil, err
+		return Extent{}, nil, err
 	}
 	off, stored, count := x.extent(group - x.firstGroup)
-	return extent{off, stored, count}, x, nil
+	return Extent{off, stored, count}, x, nil
 }
 
 // Read reads a version that Find or Refs returned into dst, which has the length
@@ -101,10 +95,10 @@ func (r *Reader) Read(ref Ref, dst []byte) error {
 		return err
 	}
 	i := x.keysBefore(ref.Group-x.firstGroup) + ref.Slot
-	if ref.Slot < 0 || ref.Slot >= e.count || x.keys[i] != r.root.key(ref.Pgno, ref.TXID) {
+	if ref.Slot < 0 || ref.Slot >= e.Count || x.keys[i] != r.root.key(ref.Pgno, ref.TXID) {
 		panic(fmt.Sprintf("pack: %+v is not of %s", ref, r.place.Name))
 	}
-	v, err := r.memory.Get(e.off, func() (any, int, error) {
+	v, err := r.memory.Get(e.Off, func() (any, int, error) {
 		pages, err := r.readGroup(nil, nil, ref.Group, e)
 		return pages, len(pages), err
 	})
@@ -112,7 +106,7 @@ func (r *Reader) Read(ref Ref, dst []byte) error {
 		return err
 	}
 	copy(dst, v.([]byte)[ref.Slot*r.root.PageSize:])
-	return r.checkPage(ref, e.off, dst)
+	return r.checkPage(ref, e.Off, dst)
 }
 
 // checkPage makes sure that page, of the group at off, is what the index says.
@@ -123,34 +117,25 @@ func (r *Reader) checkPage(ref Ref, off int64, page []byte) error {
 	return nil
 }
 
-// ReadGroup returns the pages of all versions of a group, one behind the other
-// by slot, in dst's memory if there is room, otherwise in new memory. It leaves Memory's groups alone: it
-// is for reading everything once.
-func (r *Reader) ReadGroup(group int, dst []byte) ([]byte, error) {
-	e, _, err := r.extent(group)
-	if err != nil {
-		return nil, err
-	}
-	if n := e.count * r.root.PageSize; cap(dst) < n {
-		dst = make([]byte, n)
-	}
-	return r.readGroup(dst, nil, group, e)
-}
-
 // readGroup reads and decodes a group as decode does; buf is memory for the
 // stored bytes.
-func (r *Reader) readGroup(dst, buf []byte, group int, e extent) ([]byte, error) {
-	stored, err := r.stored(buf, e.off, e.stored)
+func (r *Reader) readGroup(dst, buf []byte, group int, e Extent) ([]byte, error) {
+	stored, err := r.stored(buf, e.Off, e.Stored)
 	if err != nil {
 		return nil, err
 	}
-	size := e.count * r.root.PageSize
-	pages, err := r.decode(dst, stored, e.off, size, fmt.Sprintf("group %d", group))
+	return r.decodeGroup(dst, stored, group, e)
+}
+
+// decodeGroup decodes the stored bytes of a group as decode does.
+func (r *Reader) decodeGroup(dst, stored []byte, group int, e Extent) ([]byte, error) {
+	size := e.Count * r.root.PageSize
+	pages, err := r.decode(dst, stored, e.Off, size, fmt.Sprintf("group %d", group))
 	if err != nil {
 		return nil, err
 	}
 	if len(pages) != size {
-		return nil, r.corrupt(e.off, "group %d has %d bytes, want %d", group, len(pages), size)
+		return nil, r.corrupt(e.Off, "group %d has %d bytes, want %d", group, len(pages), size)
 	}
 	return pages, nil
 }

@@ -50,14 +50,14 @@ func (c *cursor) load(group int) error {
 	if err != nil {
 		return err
 	}
-	if cap(c.stored) < e.stored {
-		c.stored = make([]byte, 0, e.stored)
+	if cap(c.stored) < e.Stored {
+		c.stored = make([]byte, 0, e.Stored)
 	}
-	if n := e.count * c.r.root.PageSize; cap(c.buf) < n {
+	if n := e.Count * c.r.root.PageSize; cap(c.buf) < n {
 		c.buf = make([]byte, 0, n)
 	}
 	c.pages, err = c.r.readGroup(c.buf, c.stored, group, e)
-	c.group, c.off = group, e.off
+	c.group, c.off = group, e.Off
 	return err
 }
 
@@ -78,10 +78,4 @@ func (r *Reader) All(from wal.Pgno) iter.Seq2[Version, error] {
 			}
 		}
 	}
-}
-
-// GroupSize returns how many bytes of the object a group is.
-func (r *Reader) GroupSize(group int) (int64, error) {
-	e, _, err := r.extent(group)
-	return int64(e.stored), err
 }

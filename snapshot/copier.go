@@ -1,0 +1,189 @@
+package snapshot
+
+import (
+	"context"
+	"runtime"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/walback/walback/wal"
+)
+
+// A copy goes through four hands, each ahead of the next:
+//
+//	planner   which groups the next windows need, and which ranges those lie in
+//	requests  the ranges, many at a time, as far ahead as there is memory
+//	fillers   one window each: groups decoded, pages put in place and summed
+//	caller    the windows, in order
+//
+// So what a copy takes is what the slowest of network, processors and disk
+// takes, and not their sum.
+
+const (
+	// windowSize is how much of a database is put together at a time, in bytes.
+	windowSize = 4 << 20
+	// windowsMemory bounds the memory of windows that are being put together or
+	// wait to be written, in bytes.
+	windowsMemory = 32 << 20
+	// keptGroups is how many decoded groups are kept because a later window may
+	// want them too (about 64 KiB each).
+	keptGroups = 256
+)
+
+// copier copies a view once.
+type copier struct {
+	v      *View
+	supply *supply
+	// groups has those that lie at the edge of a window, by source and number.
+	groups  *lru.Cache[groupID, *sharedGroup]
+	fillers int
+	size    int // bytes of a window
+	// todo and order both have each window, in order: the one for the fillers,
+	// the other for the caller.
+	todo, order chan *window
+	buffers     chan []byte // of windows; nil ones have not been made yet
+}
+
+// each calls do with all pages in order, many at a time, first being the number
+// of the first. At the end it verifies the checksum. At most fillers windows are
+// decoded at a time, 0 meaning one for each processor.
+func (v *View) each(ctx context.Context, fillers int, do func(first wal.Pgno, pages []byte) error) error {
+	if fillers <= 0 {
+		fillers = runtime.GOMAXPROCS(0)
+	}
+	return newCopier(v, fillers).run(ctx, do)
+}
+
+func newCopier(v *View, fillers int) *copier {
+	groups, err := lru.New[groupID, *sharedGroup](keptGroups)
+	if err != nil {
+		panic("snapshot: " + err.Error()) // the size is constant
+	}
+	buffers := fillers + 2 // one is being written, one waits for it
+	c := &copier{
+		v: v, groups: groups, supply: newSupply(v.sources), fillers: fillers,
+		size:    max(v.pageSize, min(windowSize, windowsMemory/buffers)),
+		todo:    make(chan *window, 64),
+		order:   make(chan *window, 64),
+		buffers: make(chan []byte, buffers),
+	}
+	for range buffers {
+		c.buffers <- nil
+	}
+	return c
+}
+
+// run is View.each.
+func (c *copier) run(ctx context.Context, do func(first wal.Pgno, pages []byte) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	defer c.supply.end()
+	g.Go(func() error { return c.plan(ctx) })
+	for range c.fillers {
+		g.Go(func() error { return c.fillAll(ctx) })
+	}
+	sum, err := c.deliver(ctx, do)
+	if err != nil {
+		g.Go(func() error { return err }) // ends the others
+	}
+	if first := g.Wait(); first != nil {
+		return first
+	}
+	return c.v.verify(sum)
+}
+
+// plan plans window after window and hands each on when what it needs has been
+// asked for.
+func (c *copier) plan(ctx context.Context) error {
+	defer close(c.todo)
+	defer close(c.order)
+	var batch []*window
+	for first := wal.Pgno(1); first != 0; {
+		if c.v.closed.Load() {
+			return errClosed
+		}
+		w, err := c.window(first)
+		if err != nil {
+			return err
+		}
+		if w != nil {
+			batch = append(batch, w)
+			c.supply.add(w)
+			first = w.next
+		} else {
+			first = 0
+		}
+		if first != 0 && len(batch) < cap(c.order) && !c.supply.enough() {
+			continue
+		}
+		if err := c.supply.send(ctx); err != nil {
+			return err
+		}
+		for _, w := range batch {
+			if err := hand(ctx, c.order, w); err != nil {
+				return err
+			}
+			if err := hand(ctx, c.todo, w); err != nil {
+				return err
+			}
+		}
+		batch = batch[:0]
+	}
+	return nil
+}
+
+// hand sends w unless ctx ends.
+func hand(ctx context.Context, to chan<- *window, w *window) error {
+	select {
+	case to <- w:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// fillAll fills windows until none is left.
+func (c *copier) fillAll(ctx context.Context) error {
+	f := &filler{copier: c}
+	for {
+		// With the memory first, the windows that have memory are always the
+		// first ones, and the caller gets on.
+		var buf []byte
+		select {
+		case buf = <-c.buffers:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		w, ok := <-c.todo
+		if !ok {
+			return nil
+		}
+		if buf == nil {
+			buf = make([]byte, min(int64(c.size), c.v.Size()))
+		}
+		w.memory = buf
+		if err := f.fill(ctx, w); err != nil {
+			return err
+		}
+		c.supply.release(w)
+		close(w.filled)
+	}
+}
+
+// deliver calls do with each window, in order, and returns the XOR of all
+// checksums.
+func (c *copier) deliver(ctx context.Context, do func(first wal.Pgno, pages []byte) error) (sum wal.Checksum, err error) {
+	for w := range c.order {
+		select {
+		case <-w.filled:
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+		if err := do(w.first, w.bytes); err != nil {
+			return 0, err
+		}
+		sum ^= w.sum
+		c.buffers <- w.memory
+	}
+	return sum, ctx.Err()
+}

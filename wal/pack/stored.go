@@ -1,0 +1,61 @@
+package pack
+
+import (
+	"context"
+	"fmt"
+)
+
+// Extent is where a group lies in the object.
+type Extent struct {
+	Off    int64
+	Stored int // bytes
+	Count  int // versions
+}
+
+// RangeReader is what the source of a Reader may be besides an io.ReaderAt: one
+// that brings much at once.
+type RangeReader interface {
+	// ReadRange fills p with the bytes from off on, telling now and then how many
+	// of them have arrived; those do not change any more. It is for reading
+	// everything once: what is read like this is kept by nobody.
+	ReadRange(ctx context.Context, p []byte, off int64, arrived func(n int)) error
+}
+
+// Extent returns where a group lies. It panics when there is no such group.
+func (r *Reader) Extent(group int) (Extent, error) {
+	e, _, err := r.extent(group)
+	return e, err
+}
+
+// ReadStored fills b with bytes of the object as they are, from off on, telling
+// arrived how many have come, at the end at the latest. Nothing proves them yet.
+func (r *Reader) ReadStored(ctx context.Context, b []byte, off int64, arrived func(n int)) error {
+	if at := off - r.tailAt; at >= 0 {
+		copy(b, r.tail[at:at+int64(len(b))])
+		arrived(len(b))
+		return nil
+	}
+	if src, ok := r.src.(RangeReader); ok {
+		if err := src.ReadRange(ctx, b, off, arrived); err != nil {
+			return fmt.Errorf("generation %s: %s: reading %d bytes at %d: %w", r.place.Generation, r.place.Name, len(b), off, err)
+		}
+		arrived(len(b))
+		return nil
+	}
+	if err := r.readAt(b, off); err != nil {
+		return err
+	}
+	arrived(len(b))
+	return nil
+}
+
+// DecodeGroup returns the pages of all versions of the group at e, whose stored
+// bytes ReadStored has read, one behind the other by slot: in dst's memory if
+// there is room, otherwise in new memory.
+func (r *Reader) DecodeGroup(group int, e Extent, stored, dst []byte) ([]byte, error) {
+	size := e.Count * r.root.PageSize
+	if cap(dst) < size {
+		dst = make([]byte, 0, size)
+	}
+	return r.decodeGroup(dst, stored, group, e)
+}
