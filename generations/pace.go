@@ -14,7 +14,7 @@ const (
 	gapGrowth = 1.005
 )
 
-// pace spreads the segments of one database. What a segment costs is a request
+// Pace spreads the segments of one database. What a segment costs is a request
 // to the store; what it saves, should the machine be lost, is the commits that
 // would have waited for it. So the gap is short at first and grows with every
 // segment, until it is the interval; there it stays, since as much of it goes by
@@ -23,21 +23,21 @@ const (
 // In the long run there is one segment per interval at most, and in any time at
 // most n besides, where gapGrowth to the nth is interval/leastGap: 924 for a
 // second.
-type pace struct {
+type Pace struct {
 	began time.Time // when the last segment was begun
 	spent float64   // segments that no interval has made up for yet, as of began
 }
 
-// begin notes that a segment is begun.
-func (p *pace) begin(now time.Time, interval time.Duration) {
+// Begin notes that a segment is begun.
+func (p *Pace) Begin(now time.Time, interval time.Duration) {
 	if !p.began.IsZero() {
 		p.spent -= now.Sub(p.began).Seconds() / interval.Seconds()
 	}
 	p.began, p.spent = now, max(p.spent, 0)+1
 }
 
-// next returns when the next segment may begin.
-func (p *pace) next(interval time.Duration) time.Time {
+// Next returns when the next segment may begin.
+func (p *Pace) Next(interval time.Duration) time.Time {
 	gap := float64(leastGap) * math.Pow(gapGrowth, p.spent)
 	return p.began.Add(time.Duration(min(gap, float64(interval))))
 }

@@ -104,7 +104,7 @@ func (w *Writer) shipSegment(ctx context.Context, g *lineage) error {
 	defer seg.done() // a leftover is removed when the spool is opened
 	info, size := seg.info, seg.body.Size()
 	w.mu.Lock()
-	w.pace.begin(time.Now(), w.shipper.options.Interval)
+	w.pace.Begin(time.Now(), w.shipper.options.Interval)
 	w.mu.Unlock()
 	err = w.shipper.store.Put(ctx, o.Key(), seg.body)
 	if errors.Is(err, ErrExists) {

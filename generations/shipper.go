@@ -15,9 +15,13 @@ import (
 
 // ShipperOptions are settings of a Shipper. The zero value works.
 type ShipperOptions struct {
-	Interval time.Duration // between the segments of one database in the long run, see pace; default 1 s
+	Interval time.Duration // between the segments of one database in the long run, see Pace; default 1 s
 	Uploads  int           // objects put at the same time; default 8
 	Logger   *slog.Logger  // default: nothing is logged
+
+	// OnlyFlush keeps segments back until Flush is called: for those whose commits
+	// are of another time than the clock's, and who keep a Pace themselves.
+	OnlyFlush bool
 
 	// SpoolLimit is how many bytes may wait in the spool, of all databases
 	// together, except for the images that their newest generations begin with, and

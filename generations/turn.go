@@ -32,12 +32,20 @@ func (w *Writer) due(hurry bool) (time.Time, bool) {
 	var due time.Time
 	g := w.oldestWaiting()
 	if !hurry && !w.unsettled && g != nil && g == w.current() && g.Manifest && !g.needsBase() && g.waitingBytes() < maxRun && len(g.pieces) < maxPieces {
-		due = w.pace.next(w.shipper.options.Interval)
+		due = w.nextSegment()
 	}
 	if w.retryAt.After(due) {
 		due = w.retryAt
 	}
 	return due, true
+}
+
+// nextSegment returns when a segment may be begun that nobody has asked for.
+func (w *Writer) nextSegment() time.Time {
+	if w.shipper.options.OnlyFlush {
+		return time.Now().Add(24 * time.Hour) // and then again
+	}
+	return w.pace.Next(w.shipper.options.Interval)
 }
 
 // earlySave is how many bytes of pages are saved while a segment is not due yet,
@@ -46,7 +54,7 @@ const earlySave = 1 << 20
 
 // savesEarly reports whether w is to save and not to ship. The caller holds mu.
 func (w *Writer) savesEarly() bool {
-	return w.queued >= earlySave && w.attempts == 0 && w.current().usable() && time.Now().Before(w.pace.next(w.shipper.options.Interval))
+	return w.queued >= earlySave && w.attempts == 0 && w.current().usable() && time.Now().Before(w.nextSegment())
 }
 
 // working reports whether there is something to do. The caller holds mu.

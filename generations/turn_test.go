@@ -55,7 +55,7 @@ func TestPace(t *testing.T) {
 		s := startSchedule(t, 1, func(w *Writer) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			w.pace.begin(time.Now(), w.shipper.options.Interval)
+			w.pace.Begin(time.Now(), w.shipper.options.Interval)
 			if len(w.queue) == 0 {
 				t.Error("a turn without a commit")
 			}
@@ -201,7 +201,7 @@ func TestOrderOfTurns(t *testing.T) {
 		writers := make([]*Writer, 6)
 		for i := range writers {
 			writers[i] = begun(time.Hour)
-			writers[i].pace = pace{time.Now().Add(-time.Duration(i) * time.Minute), math.Inf(1)} // the last is due first
+			writers[i].pace = Pace{time.Now().Add(-time.Duration(i) * time.Minute), math.Inf(1)} // the last is due first
 			writers[i].enqueue(s)
 		}
 		time.Sleep(2 * time.Hour)
@@ -209,6 +209,35 @@ func TestOrderOfTurns(t *testing.T) {
 		slices.Reverse(order)
 		if !slices.Equal(order, writers) {
 			t.Error("turns were not in the order of what is due")
+		}
+	})
+}
+
+// Without Flush nothing is put, and then all of it at once.
+func TestOnlyFlush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var put []int
+		s := startSchedule(t, 1, func(w *Writer) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			put = append(put, len(w.queue))
+			w.queue = nil
+		})
+		w := begun(time.Second)
+		w.shipper.options.OnlyFlush = true
+		for range 3 {
+			w.enqueue(s)
+			time.Sleep(time.Hour)
+		}
+		synctest.Wait()
+		if len(put) > 0 {
+			t.Errorf("put %v without being asked", put)
+		}
+		done := s.expedite()
+		synctest.Wait()
+		done()
+		if !slices.Equal(put, []int{3}) {
+			t.Errorf("put %v, want all three", put)
 		}
 	})
 }

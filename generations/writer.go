@@ -41,7 +41,7 @@ type Writer struct {
 	failed   error // of the last attempt to ship, nil when it succeeded
 
 	// Of the scheduler's turns: one at a time.
-	pace     pace
+	pace     Pace
 	attempts int // failed in a row
 	retryAt  time.Time
 	// unsettled: the state file lacks what the store has got, or garbage, keys

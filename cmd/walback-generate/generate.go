@@ -49,7 +49,7 @@ type summary struct {
 	Seconds float64
 }
 
-// interval is that of a mount: commits that come faster share a segment.
+// interval is a mount's by default.
 const interval = time.Second
 
 // checkpointed is after how many pages in the log SQLite is asked to copy them
@@ -114,7 +114,8 @@ func generate(ctx context.Context, o options) (s summary, err error) {
 func (o options) live(ctx context.Context, work *workload, c *capture, ship *shipping, times []wal.Time) error {
 	inLog, said := 0, 0
 	for done := 0; done < len(times); {
-		n, put := together(times[done:], ship.last)
+		n, begin := together(times[done:], ship.pace)
+		ship.pace.Begin(begin.Std(), interval)
 		for range n {
 			if err := work.transact(times[done].Std()); err != nil {
 				return err
@@ -128,7 +129,6 @@ func (o options) live(ctx context.Context, work *workload, c *capture, ship *shi
 		if err := ship.flush(ctx); err != nil {
 			return err
 		}
-		ship.last = put
 		if inLog += pages; inLog >= checkpointed {
 			if err := work.exec("PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
 				return err
@@ -143,18 +143,14 @@ func (o options) live(ctx context.Context, work *workload, c *capture, ship *shi
 	return nil
 }
 
-// together returns how many of the first of times go into one segment, and when
-// that is put, if the one before was put at last: a commit that comes later than
-// an interval behind it is sent at once, others when the interval is over.
-func together(times []wal.Time, last wal.Time) (n int, put wal.Time) {
-	due := last + wal.Time(interval.Microseconds())
-	if times[0] > due {
-		return 1, times[0]
-	}
-	for n < len(times) && times[n] <= due {
+// together returns how many of the first of times go into the next segment, and
+// when that begins: it has what has been committed when the pace allows it.
+func together(times []wal.Time, pace generations.Pace) (n int, begin wal.Time) {
+	begin = max(times[0], wal.TimeOf(pace.Next(interval)))
+	for n < len(times) && times[n] <= begin {
 		n++
 	}
-	return n, due
+	return n, begin
 }
 
 func (o options) say(format string, args ...any) {

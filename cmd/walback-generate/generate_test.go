@@ -147,21 +147,31 @@ func TestSpreadWhereThereIsNoTime(t *testing.T) {
 }
 
 func TestTogether(t *testing.T) {
-	const s = 1_000_000
+	const ms = 1000
+	at := wal.TimeOf(time.Date(2024, 1, 1, 10, 0, 0, 0, time.UTC))
+	rested, busy := generations.Pace{}, generations.Pace{}
+	rested.Begin(at.Std(), interval)
+	for range 10_000 {
+		busy.Begin(at.Std(), interval)
+	}
 	for _, c := range []struct {
-		name string
-		at   []wal.Time
-		last wal.Time
-		want int
-		put  wal.Time
+		name  string
+		after []wal.Time
+		pace  generations.Pace
+		want  int
+		begin wal.Time
 	}{
-		{"alone, at once", []wal.Time{10 * s, 10*s + 1}, 0, 1, 10 * s},
-		{"within the interval", []wal.Time{10*s + 1, 10*s + 5, 11 * s, 11*s + 1}, 10 * s, 3, 11 * s},
-		{"alone within the interval", []wal.Time{10*s + 1, 12 * s}, 10 * s, 1, 11 * s},
-		{"all there are", []wal.Time{5, 6}, 4, 2, 4 + s},
+		{"the first of all", []wal.Time{0, 1}, generations.Pace{}, 1, 0},
+		{"after a rest, at once", []wal.Time{100 * ms, 100*ms + 1}, rested, 1, 100 * ms},
+		{"at work, when the interval is over", []wal.Time{100 * ms, 1000 * ms, 1000*ms + 1}, busy, 2, 1000 * ms},
+		{"all there are", []wal.Time{5, 6}, busy, 2, 1000 * ms},
 	} {
-		if got, put := together(c.at, c.last); got != c.want || put != c.put {
-			t.Errorf("%s: %d at %s, want %d at %s", c.name, got, put, c.want, c.put)
+		times := make([]wal.Time, len(c.after))
+		for i, after := range c.after {
+			times[i] = at + after
+		}
+		if got, begin := together(times, c.pace); got != c.want || begin != at+c.begin {
+			t.Errorf("%s: %d at %s, want %d at %s", c.name, got, begin, c.want, at+c.begin)
 		}
 	}
 }

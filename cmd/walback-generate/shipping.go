@@ -9,13 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
-	"time"
 
 	"github.com/walback/walback/cache"
 	"github.com/walback/walback/generations"
 	"github.com/walback/walback/generations/dirstore"
 	"github.com/walback/walback/generations/s3store"
-	"github.com/walback/walback/wal"
 )
 
 // shipping is what a mount ships with, and its own idea of when.
@@ -25,7 +23,7 @@ type shipping struct {
 	cache   *cache.Cache
 	shipper *generations.Shipper
 	writer  *generations.Writer
-	last    wal.Time // when the last segment was put
+	pace    generations.Pace
 }
 
 func newShipping(ctx context.Context, dir string, url generations.URL) (s *shipping, err error) {
@@ -45,9 +43,9 @@ func newShipping(ctx context.Context, dir string, url generations.URL) (s *shipp
 		return nil, errors.Join(err, s.spool.Close())
 	}
 	s.shipper = generations.NewShipper(s.store, s.spool, generations.ShipperOptions{
-		Interval: time.Hour, // nothing is sent before flush
-		Packs:    s.cache,
-		Logger:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		OnlyFlush: true,
+		Packs:     s.cache,
+		Logger:    slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if s.writer, err = s.shipper.Database(database, database); err != nil {
 		return nil, errors.Join(err, s.close())
