@@ -291,7 +291,7 @@ func wantOnce(t *testing.T, tl *generations.Timeline, gens []generations.Generat
 	t.Helper()
 	var got, want []wal.TxnInfo
 	for _, g := range gens {
-		for txn, err := range tl.Txns(t.Context(), g.ID, 0, 0) {
+		for txn, err := range tl.Txns(t.Context(), g.Span()) {
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -375,14 +375,26 @@ func (m *model) compareLogs(t *rapid.T, tl *generations.Timeline) {
 				want = append(want, v.TxnInfo)
 			}
 		}
-		for txn, err := range tl.Txns(context.Background(), g.id, since, until) {
+		span, err := tl.Span(context.Background(), g.id, since, until)
+		if err != nil {
+			t.Fatal(err)
+		}
+		newest := rapid.Int64Range(1, 40).Draw(t, "newest")
+		span, want = span.Newest(newest), want[max(0, len(want)-int(newest)):]
+		backward := rapid.Bool().Draw(t, "backward")
+		txns := tl.Txns(context.Background(), span)
+		if backward {
+			txns = tl.TxnsBackward(context.Background(), span)
+			slices.Reverse(want)
+		}
+		for txn, err := range txns {
 			if err != nil {
 				t.Fatal(err)
 			}
 			got = append(got, txn)
 		}
-		if !slices.Equal(got, want) {
-			t.Fatalf("log of %s from %s to %s is %v, want %v", g.id, since, until, got, want)
+		if !slices.Equal(got, want) || span.Len() != int64(len(want)) {
+			t.Fatalf("log of %s from %s to %s, the newest %d, backward %t, is %v, want %v", g.id, since, until, newest, backward, got, want)
 		}
 	}
 	n := rapid.IntRange(0, 30).Draw(t, "recent")

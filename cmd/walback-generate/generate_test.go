@@ -60,7 +60,7 @@ func (m made) txns(t *testing.T) (all []wal.TxnInfo) {
 	if err != nil || len(gens) != 1 {
 		t.Fatalf("%d generations, %v", len(gens), err)
 	}
-	for txn, err := range m.timeline.Txns(t.Context(), gens[0].ID, 0, m.Last) {
+	for txn, err := range m.timeline.Txns(t.Context(), gens[0].Span()) {
 		if err != nil {
 			t.Fatal(err)
 		}

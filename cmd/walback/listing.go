@@ -72,14 +72,17 @@ func (l *listing[T]) add(row T) error {
 		return err
 	}
 	if l.rows%flushRows == 0 {
-		return l.text.Flush()
+		return l.flush()
 	}
 	return nil
 }
 
 // end prints what is still held back. A text listing without rows prints
 // nothing at all.
-func (l *listing[T]) end() error {
+func (l *listing[T]) end() error { return l.flush() }
+
+// flush prints what has been added.
+func (l *listing[T]) flush() error {
 	if l.text != nil {
 		if err := l.text.Flush(); err != nil {
 			return err

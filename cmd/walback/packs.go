@@ -92,13 +92,13 @@ func (p *program) listPacks(ctx context.Context, cmd *cli.Command,
 	}
 	list := newListing(p.stdout, cmd.Bool("json"), columns...)
 	for _, g := range chosen {
-		all, err := packs(past.timeline, ctx, g)
+		all, err := packs(past.timeline, ctx, g.ID)
 		if err != nil {
 			return errors.Join(list.end(), err)
 		}
 		for _, o := range all {
 			if err := list.add(packRow{
-				Generation: g.String(),
+				Generation: g.ID.String(),
 				First:      o.Info.First.ID,
 				FirstTime:  jsonTime(o.Info.First.Time),
 				Last:       o.Info.Last.ID,
@@ -115,26 +115,23 @@ func (p *program) listPacks(ctx context.Context, cmd *cli.Command,
 	return list.end()
 }
 
-// chosenGenerations returns the generation that -generation names, or all.
-func (p *past) chosenGenerations(ctx context.Context, cmd *cli.Command) ([]generations.ID, error) {
+// chosenGenerations returns the generation that -generation names, or all,
+// oldest first.
+func (p *past) chosenGenerations(ctx context.Context, cmd *cli.Command) ([]generations.GenerationInfo, error) {
 	all, err := p.timeline.Generations(ctx)
 	if err != nil {
 		return nil, err
 	}
 	want, err := parseGeneration(cmd)
-	if err != nil {
-		return nil, err
+	if err != nil || want == 0 {
+		return all, err
 	}
-	var ids []generations.ID
 	for _, g := range all {
-		if want == 0 || g.ID == want {
-			ids = append(ids, g.ID)
+		if g.ID == want {
+			return []generations.GenerationInfo{g}, nil
 		}
 	}
-	if want != 0 && len(ids) == 0 {
-		return nil, fmt.Errorf("client %s has no generation %s: walback generations lists those it has", p.client, want)
-	}
-	return ids, nil
+	return nil, fmt.Errorf("client %s has no generation %s: walback generations lists those it has", p.client, want)
 }
 
 // parseGeneration returns what -generation says, or zero.

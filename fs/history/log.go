@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math"
 	"sync"
 	"syscall"
 
@@ -28,7 +27,7 @@ const (
 type logPart struct {
 	generation generations.ID
 	pageSize   int
-	first      wal.TxnInfo
+	first      wal.TXID
 	lines      int64
 }
 
@@ -50,7 +49,7 @@ func (c *client) newLogText(ctx context.Context) (*logText, error) {
 		if g.First.ID == 0 {
 			continue // no transaction yet
 		}
-		t.parts = append(t.parts, logPart{g.ID, g.Manifest.PageSize, g.First, int64(g.Last.ID-g.First.ID) + 1})
+		t.parts = append(t.parts, logPart{g.ID, g.Manifest.PageSize, g.First.ID, g.Span().Len()})
 		t.changed = g.Last.Time
 	}
 	return t, nil
@@ -89,21 +88,8 @@ func (t *logText) from(ctx context.Context, n int64) iter.Seq2[string, error] {
 
 // part yields the lines of p from line n on; false when no more are wanted.
 func (t *logText) part(ctx context.Context, p logPart, n int64, yield func(string, error) bool) bool {
-	since := p.first.Time
-	if n > 0 {
-		at := generations.AtTXID(p.first.ID + wal.TXID(n)).In(p.generation)
-		plan, err := t.client.timeline.At(ctx, at, t.client.tree.now())
-		if err != nil {
-			yield("", err)
-			return false
-		}
-		since = plan.Txn.Time
-	}
-	for txn, err := range t.client.timeline.Txns(ctx, p.generation, since, math.MaxInt64) {
-		want := p.first.ID + wal.TXID(n)
-		if err == nil && txn.ID != want {
-			err = fmt.Errorf("generation %s: transaction %d where %d should be", p.generation, txn.ID, want)
-		}
+	span := generations.Span{Generation: p.generation, First: p.first + wal.TXID(n), Last: p.first + wal.TXID(p.lines-1)}
+	for txn, err := range t.client.timeline.Txns(ctx, span) {
 		if err != nil {
 			yield("", err)
 			return false
@@ -113,12 +99,8 @@ func (t *logText) part(ctx context.Context, p logPart, n int64, yield func(strin
 		if !yield(line, nil) {
 			return false
 		}
-		if n++; n == p.lines {
-			return true
-		}
 	}
-	yield("", fmt.Errorf("generation %s ends before transaction %d", p.generation, p.first.ID+wal.TXID(n)))
-	return false
+	return true
 }
 
 // logNode is the log of a client. It grows.
