@@ -98,11 +98,11 @@ func writeHistory(name string, about machine, h *history, found []finding) error
 	b.Write(bytes.TrimRight(before, "\n"))
 	b.WriteString("\n" + historyHeading + "\n")
 	fmt.Fprintf(&b, "`make bench-history` writes this part: `walback-generate` has SQLite work on a database of %s and ships its %d\n"+
-		"commits, with times spread over 30 days, by the code of the mount (in %s); then the store is served by an S3\n"+
-		"server, and all requests are counted in front of it. *Cold* is a mount made for the one question, with an empty\n"+
-		"cache. Instants are random: %d for single questions, of which %d are scanned and %d restored. *Round trips* are\n"+
-		"requests one after the other, with %s added to each. A bound is for the worst.\n\n",
-		mega(h.databaseSize()), h.made.Transactions-1, time.Duration(h.made.Seconds*float64(time.Second)).Round(time.Second),
+		"commits, with times spread over 30 days, by the code of the mount with `-interval %s` (in %s); then the store is\n"+
+		"served by an S3 server, and all requests are counted in front of it. *Cold* is a mount made for the one question,\n"+
+		"with an empty cache. Instants are random: %d for single questions, %d to be read whole and %d to be restored.\n"+
+		"*Round trips* are requests one after the other, with %s added to each. A bound is for the worst.\n\n",
+		mega(h.databaseSize()), h.made.Transactions-1, h.made.Interval, time.Duration(h.made.Seconds*float64(time.Second)).Round(time.Second),
 		h.instants, min(h.scans, h.instants), min(h.restores, h.instants), h.delay)
 	about.write(&b, fmt.Sprintf("%s, %d transactions", mega(h.databaseSize()), h.made.Transactions-1))
 	b.WriteString("| measure | median | worst | bound | |\n|---|---|---|---|---|\n")

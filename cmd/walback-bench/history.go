@@ -28,6 +28,7 @@ type history struct {
 	generate string // program
 	size     string
 	count    int // transactions
+	interval time.Duration
 	instants int // that are looked at
 	scans    int // of these, how many are read whole
 	restores int // and restored
@@ -46,6 +47,7 @@ type made struct {
 	Pages        int
 	Accounts     int
 	Transactions int
+	Interval     time.Duration
 	First, Last  int64 // microseconds
 
 	Compressed, Changes, CompressedChanges int64
@@ -62,6 +64,7 @@ func measureHistory(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("walback-bench history", flag.ContinueOnError)
 	flags.StringVar(&h.size, "size", "1GB", "of the database")
 	flags.IntVar(&h.count, "transactions", 100_000, "in the 30 days")
+	flags.DurationVar(&h.interval, "interval", time.Second, "with which they were shipped")
 	flags.IntVar(&h.instants, "instants", 20, "how many are looked at")
 	flags.IntVar(&h.scans, "scans", 5, "how many of them are read whole")
 	flags.IntVar(&h.restores, "restores", 3, "how many of them are restored")
@@ -144,7 +147,7 @@ func (h *history) run() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(h.ctx, h.generate, "-size", h.size, "-transactions", fmt.Sprint(h.count), place.data(), "file://"+root)
+	cmd := exec.CommandContext(h.ctx, h.generate, "-size", h.size, "-transactions", fmt.Sprint(h.count), "-interval", h.interval.String(), place.data(), "file://"+root)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	if err := cmd.Run(); err != nil {

@@ -21,6 +21,7 @@ type options struct {
 	size         int64 // bytes
 	transactions int
 	span         time.Duration
+	interval     time.Duration // between segments in the long run
 	until        time.Time
 	seed         uint64
 	progress     io.Writer
@@ -33,9 +34,10 @@ const database = "app.db"
 type summary struct {
 	Client       string
 	PageSize     int
-	Pages        int      // of the database, in the end
-	Accounts     int      // rows of the table, with ids from 1 on
-	Transactions int      // the last one's index: the image is 1
+	Pages        int // of the database, in the end
+	Accounts     int // rows of the table, with ids from 1 on
+	Transactions int // the last one's index: the image is 1
+	Interval     time.Duration
 	First, Last  wal.Time // when the history begins and ends
 
 	Compressed        int64 // bytes of the database in the end, as one pack
@@ -48,9 +50,6 @@ type summary struct {
 
 	Seconds float64
 }
-
-// interval is a mount's by default.
-const interval = time.Second
 
 // checkpointed is after how many pages in the log SQLite is asked to copy them
 // to the database: as many as it takes itself by default.
@@ -103,7 +102,7 @@ func generate(ctx context.Context, o options) (s summary, err error) {
 	}
 	s.Client, s.PageSize, s.Pages, s.Accounts = database, c.sums.PageSize(), int(c.last.Size), work.accounts
 	s.Transactions, s.First, s.Last = int(c.last.ID), from, c.last.Time
-	s.Changes = c.changes.raw
+	s.Changes, s.Interval = c.changes.raw, o.interval
 	ship.store.tell(&s)
 	s.Seconds = time.Since(began).Seconds()
 	return s, nil
@@ -114,8 +113,8 @@ func generate(ctx context.Context, o options) (s summary, err error) {
 func (o options) live(ctx context.Context, work *workload, c *capture, ship *shipping, times []wal.Time) error {
 	inLog, said := 0, 0
 	for done := 0; done < len(times); {
-		n, begin := together(times[done:], ship.pace)
-		ship.pace.Begin(begin.Std(), interval)
+		n, begin := together(times[done:], ship.pace, o.interval)
+		ship.pace.Begin(begin.Std(), o.interval)
 		for range n {
 			if err := work.transact(times[done].Std()); err != nil {
 				return err
@@ -145,7 +144,7 @@ func (o options) live(ctx context.Context, work *workload, c *capture, ship *shi
 
 // together returns how many of the first of times go into the next segment, and
 // when that begins: it has what has been committed when the pace allows it.
-func together(times []wal.Time, pace generations.Pace) (n int, begin wal.Time) {
+func together(times []wal.Time, pace generations.Pace, interval time.Duration) (n int, begin wal.Time) {
 	begin = max(times[0], wal.TimeOf(pace.Next(interval)))
 	for n < len(times) && times[n] <= begin {
 		n++

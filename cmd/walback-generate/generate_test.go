@@ -29,7 +29,7 @@ func makeOne(t *testing.T) made {
 	t.Helper()
 	dir := t.TempDir()
 	o := options{dir: filepath.Join(dir, "data"), url: generations.URL{Scheme: "file", Dir: filepath.Join(dir, "store")},
-		size: 2 << 20, transactions: 150, span: 30 * 24 * time.Hour, seed: 7,
+		size: 2 << 20, transactions: 150, span: 30 * 24 * time.Hour, interval: time.Second, seed: 7,
 		until: time.Date(2024, 1, 31, 0, 0, 0, 0, time.UTC), progress: io.Discard}
 	s, err := generate(t.Context(), o)
 	if err != nil {
@@ -147,7 +147,7 @@ func TestSpreadWhereThereIsNoTime(t *testing.T) {
 }
 
 func TestTogether(t *testing.T) {
-	const ms = 1000
+	const ms, interval = 1000, time.Second
 	at := wal.TimeOf(time.Date(2024, 1, 1, 10, 0, 0, 0, time.UTC))
 	rested, busy := generations.Pace{}, generations.Pace{}
 	rested.Begin(at.Std(), interval)
@@ -170,7 +170,7 @@ func TestTogether(t *testing.T) {
 		for i, after := range c.after {
 			times[i] = at + after
 		}
-		if got, begin := together(times, c.pace); got != c.want || begin != at+c.begin {
+		if got, begin := together(times, c.pace, interval); got != c.want || begin != at+c.begin {
 			t.Errorf("%s: %d at %s, want %d at %s", c.name, got, begin, c.want, at+c.begin)
 		}
 	}

@@ -1,6 +1,7 @@
 // Command walback-generate makes a month of history in minutes:
 //
-//	walback-generate [-size 1GB] [-transactions 100000] [-days 30] [-seed 1] [-until TIME] DIR URL
+//	walback-generate [-size 1GB] [-transactions 100000] [-days 30] [-interval 1s]
+//	                 [-seed 1] [-until TIME] DIR URL
 //
 // SQLite works on DIR/app.db as an application would; what it commits is read
 // from its log, and shipped to URL by the code of a mount. Only the clock is not
@@ -50,6 +51,7 @@ func run(ctx context.Context, args []string) error {
 	})
 	flags.IntVar(&o.transactions, "transactions", 100_000, "how many are committed")
 	days := flags.Int("days", 30, "over which they are spread")
+	flags.DurationVar(&o.interval, "interval", time.Second, "as of a mount: longer ones make fewer segments, and are made faster")
 	flags.Uint64Var(&o.seed, "seed", 1, "another one makes another history")
 	flags.Func("until", "`TIME`, RFC 3339, of the last commit at the latest (default now)", func(s string) (err error) {
 		o.until, err = time.Parse(time.RFC3339, s)
@@ -58,7 +60,7 @@ func run(ctx context.Context, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if flags.NArg() != 2 || o.transactions < 1 || *days < 1 {
+	if flags.NArg() != 2 || o.transactions < 1 || *days < 1 || o.interval <= 0 {
 		flags.Usage()
 		return errors.New("give a directory and a URL, and at least one transaction and one day")
 	}
