@@ -106,9 +106,7 @@ func (w *Writer) makeImage(ctx context.Context, g *lineage) {
 	g.Behind -= behind
 	w.unsettled = true
 	w.mu.Unlock()
-	if w.shipper.options.OnShipped != nil {
-		w.shipper.options.OnShipped(w.client, o)
-	}
+	w.shipper.hasPut(PlanObject{Object: o, Size: size})
 	w.shipper.schedule.notify(w)
 }
 

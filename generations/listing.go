@@ -151,6 +151,9 @@ func (d *draft) done() *listing {
 	for id := range d.touched {
 		s := d.shelves[id]
 		slices.SortFunc(s.images, func(a, b PlanObject) int { return cmp.Compare(a.First, b.First) })
+		if !slices.IsSortedFunc(s.stored, inKeyOrder) { // they may have been put in another order
+			s.stored = slices.SortedFunc(slices.Values(s.stored), inKeyOrder)
+		}
 		s.cover = cover(s.stored, s.pieces)
 		if s.manifest == nil && len(s.images) == 0 && len(s.cover) == 0 {
 			delete(d.shelves, id)
@@ -159,6 +162,16 @@ func (d *draft) done() *listing {
 	d.generations = slices.SortedFunc(maps.Values(d.shelves), func(a, b *shelf) int { return cmp.Compare(a.id, b.id) })
 	l := d.listing
 	return &l
+}
+
+// inKeyOrder compares segments of one generation by their keys, in which a range
+// stands before a single number.
+func inKeyOrder(a, b PlanObject) int {
+	order := cmp.Compare(a.First, b.First)
+	if order == 0 && a.Last != b.Last {
+		order = cmp.Compare(a.Last-1, b.Last-1) // 0, which is no range, comes last
+	}
+	return order
 }
 
 // span is an object of a cover while it is being chosen. Transactions up to
@@ -238,6 +251,28 @@ func list(ctx context.Context, client string, st Store, sp *Spool, before *listi
 	}
 	d.setLocal(local)
 	return d.done(), nil
+}
+
+// listOwn makes a listing of a client that only this process writes, out of what
+// it has put into the store since before; false when that is not known. The spool
+// is listed first here too.
+func listOwn(client string, sp *Spool, f *feed, before *listing) (*listing, bool, error) {
+	local, err := sp.List(client)
+	if err != nil {
+		return nil, false, err
+	}
+	put, whole := sp.feeds.take(f)
+	if !whole {
+		return nil, false, nil
+	}
+	d := before.revise()
+	for _, o := range put {
+		if !d.has(o.Object) {
+			d.addStored(o)
+		}
+	}
+	d.setLocal(local)
+	return d.done(), true, nil
 }
 
 // scan adds what the store lists under prefix behind after.

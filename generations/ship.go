@@ -30,7 +30,7 @@ func (w *Writer) shipManifest(ctx context.Context, g *lineage) error {
 	if err != nil {
 		return err
 	}
-	return w.shipped(g, o, func() []string {
+	return w.shipped(g, PlanObject{Object: o, Size: body.Size()}, func() []string {
 		g.Manifest, g.manifest = true, nil
 		return nil
 	})
@@ -54,7 +54,7 @@ func (w *Writer) shipBase(ctx context.Context, g *lineage) error {
 	if err != nil {
 		return err
 	}
-	return w.shipped(g, o, func() []string {
+	return w.shipped(g, PlanObject{Object: o, Size: size}, func() []string {
 		g.Snapshot, g.SnapshotSize = o.First, size
 		return nil
 	})
@@ -78,15 +78,13 @@ func (w *Writer) checkBase(g *lineage, o Object) error {
 
 // shipped notes that o is in the store: first in memory, by note; then in the
 // state file; then the spool lets go of it and of what note returns.
-func (w *Writer) shipped(g *lineage, o Object, note func() (garbage []string)) error {
+func (w *Writer) shipped(g *lineage, o PlanObject, note func() (garbage []string)) error {
 	w.mu.Lock()
 	w.garbage = append(append(w.garbage, o.Key()), note()...)
 	w.account()
 	w.unsettled, g.resumed = true, false
 	w.mu.Unlock()
-	if w.shipper.options.OnShipped != nil {
-		w.shipper.options.OnShipped(w.client, o)
-	}
+	w.shipper.hasPut(o)
 	return w.settle()
 }
 
@@ -155,7 +153,7 @@ func (w *Writer) localDamage(err error) error {
 // segmentShipped notes that transactions up to mark are in the store.
 func (w *Writer) segmentShipped(g *lineage, o Object, mark wal.Mark, size int64) error {
 	defer w.shipper.images.consider(w, g)
-	return w.shipped(g, o, func() (garbage []string) {
+	return w.shipped(g, PlanObject{Object: o, Size: size}, func() (garbage []string) {
 		n := 0
 		for n < len(g.pieces) && g.pieces[n].Last <= mark.Txn.ID {
 			garbage = append(garbage, g.pieces[n].Key())

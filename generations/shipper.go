@@ -255,3 +255,11 @@ func (s *Shipper) Status() []DatabaseStatus {
 	}
 	return status
 }
+
+// hasPut tells whoever wants to know that o has got into the store.
+func (s *Shipper) hasPut(o PlanObject) {
+	s.spool.feeds.put(o)
+	if s.options.OnShipped != nil {
+		s.options.OnShipped(o.Client, o.Object)
+	}
+}

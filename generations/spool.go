@@ -36,6 +36,7 @@ type Spool struct {
 	writer string
 	lock   *os.File
 
+	feeds   feeds
 	cramped sync.Mutex // held while a segment is in memory that is to be in a file
 }
 

@@ -24,6 +24,7 @@ type Timeline struct {
 	spool  *Spool
 	packs  Opener
 
+	feed    *feed      // of what this process puts into the store; nil without a spool
 	refresh sync.Mutex // held while listing
 	listing atomic.Pointer[listing]
 
@@ -48,6 +49,9 @@ func OpenTimeline(ctx context.Context, client string, s Store, spool *Spool, pac
 	}
 	t := &Timeline{client: client, store: s, spool: spool, packs: packs, infos: infos, manifests: make(map[ID]Manifest)}
 	t.listing.Store(&listing{})
+	if spool != nil {
+		t.feed = spool.feeds.follow(client)
+	}
 	if err := t.Refresh(ctx); err != nil {
 		return nil, err
 	}
@@ -67,12 +71,37 @@ func (t *Timeline) Refresh(ctx context.Context) error { return t.list(ctx, false
 func (t *Timeline) list(ctx context.Context, whole bool) error {
 	t.refresh.Lock()
 	defer t.refresh.Unlock()
+	if whole && t.feed != nil {
+		// All of it will be listed, and what has gone again will not.
+		t.spool.feeds.take(t.feed)
+	}
 	l, err := list(ctx, t.client, t.store, t.spool, t.listing.Load(), whole)
-	if err != nil {
+	switch {
+	case err == nil:
+		t.listing.Store(l)
+	case whole && t.feed != nil:
+		t.spool.feeds.lose(t.feed)
+	}
+	return err
+}
+
+// RefreshOwn is Refresh for a client that only this process writes: what is new
+// is in the spool, or has gone from there to the store, so the store is not
+// asked unless that was too much to remember.
+func (t *Timeline) RefreshOwn(ctx context.Context) error {
+	t.refresh.Lock()
+	l, whole, err := listOwn(t.client, t.spool, t.feed, t.listing.Load())
+	if err == nil && whole {
+		t.listing.Store(l)
+	}
+	t.refresh.Unlock()
+	if err != nil || whole {
 		return err
 	}
-	t.listing.Store(l)
-	return nil
+	if err = t.Refresh(ctx); err != nil {
+		t.spool.feeds.lose(t.feed) // ask the store next time too
+	}
+	return err
 }
 
 // maxTries is how often a question is answered at most when objects vanish

@@ -204,13 +204,14 @@ func (m *mounted) sink(path string) (live.Sink, error) {
 	return w, nil
 }
 
-// refresh saves what a client has committed, so that the past shows it.
-func (m *mounted) refresh(client string) error {
+// refresh saves what a client has committed, so that the past shows it; false
+// when the client is not in the mount, only in the store.
+func (m *mounted) refresh(client string) (own bool, err error) {
 	path, ok := m.captured(client)
 	if !ok {
-		return nil // not in the mount, only in the store
+		return false, nil
 	}
-	return m.live.Save(path)
+	return true, m.live.Save(path)
 }
 
 // captured returns the path below the mount of a client that was opened, once
@@ -231,7 +232,7 @@ func (m *mounted) broken(client string, err error) {
 		m.logger.Warn("a new generation begins", "client", client, "reason", err)
 	}
 	go func() {
-		if err := m.refresh(client); err != nil && !errors.Is(err, generations.ErrSpoolFull) {
+		if _, err := m.refresh(client); err != nil && !errors.Is(err, generations.ErrSpoolFull) {
 			m.logger.Warn("capture", "client", client, "error", err)
 		}
 	}()

@@ -43,12 +43,17 @@ func (c *client) refresh(ctx context.Context) error {
 		return nil
 	}
 	upto, began := c.asked.Load(), time.Now()
+	refresh := c.timeline.Refresh
 	if c.tree.Refresh != nil {
-		if err := c.tree.Refresh(c.name); err != nil {
+		own, err := c.tree.Refresh(c.name)
+		if err != nil {
 			return fmt.Errorf("saving what is committed in %s: %w", c.name, err)
 		}
+		if own {
+			refresh = c.timeline.RefreshOwn
+		}
 	}
-	if err := c.timeline.Refresh(ctx); err != nil {
+	if err := refresh(ctx); err != nil {
 		return err
 	}
 	c.covered, c.began = upto, began

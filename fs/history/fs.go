@@ -51,9 +51,10 @@ type Options struct {
 	// Cache reads what Store and Spool have.
 	Cache *cache.Cache
 	// Refresh is called before an instant is resolved that may not have been
-	// saved yet. Beside a live mount it saves what is committed in the client;
-	// nil otherwise.
-	Refresh func(client string) error
+	// saved yet. Beside a live mount it saves what is committed in the client, and
+	// reports whether the client is the mount's: then all that is new comes from
+	// Spool's process, and the store is not asked for it. nil otherwise.
+	Refresh func(client string) (own bool, err error)
 	// Now is the present, which relative instants are relative to; nil is time.Now.
 	Now func() time.Time
 	// Logger gets a line for every damaged object and failing store; nil is

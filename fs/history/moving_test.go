@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -144,6 +145,15 @@ func (s *stoppedStore) Get(ctx context.Context, key string, off, n int64) (*gene
 	return s.Store.Get(ctx, key, off, n)
 }
 
+func (s *stoppedStore) List(ctx context.Context, prefix, after string) iter.Seq2[generations.Entry, error] {
+	if gate := s.gate.Load(); gate != nil {
+		if err := (*gate)(ctx); err != nil {
+			return func(yield func(generations.Entry, error) bool) { yield(generations.Entry{}, err) }
+		}
+	}
+	return s.Store.List(ctx, prefix, after)
+}
+
 func (p *past) spooled(t *testing.T, client, file string) *spooled {
 	t.Helper()
 	s := &spooled{database: p.database(t, client, file), store: &stoppedStore{Store: p.store}}
@@ -187,7 +197,7 @@ func (s *spooled) commit(t *testing.T, query string) wal.TxnInfo {
 	return txn
 }
 
-func (s *spooled) refresh(string) error { return s.writer.Save() }
+func (s *spooled) refresh(string) (bool, error) { return true, s.writer.Save() }
 
 func (s *spooled) mount(t *testing.T) *mounted {
 	return s.past.mount(t, func(o *Options) {
@@ -246,6 +256,38 @@ func TestBesideALiveMount(t *testing.T) {
 	if m.log.String() != "" {
 		t.Errorf("logged:\n%s", m.log)
 	}
+}
+
+// What the mount itself commits and ships is found without asking the store for
+// it, also when the store is down.
+func TestOwnCommitsNeedNoStore(t *testing.T) {
+	s := newPast(t).spooled(t, "c1", "db.sqlite")
+	m := s.mount(t)
+	latest := func(txn wal.TxnInfo) {
+		t.Helper()
+		for _, name := range []string{"latest", "@" + txn.ID.String(), txn.Time.String()} {
+			got, err := os.ReadFile(m.path("c1", name, "db.sqlite"))
+			if err != nil || !bytes.Equal(got, s.readOnly(txn.ID)) {
+				t.Fatalf("%s is not transaction %d (%v)", name, txn.ID, err)
+			}
+		}
+	}
+	latest(s.commit(t, "INSERT INTO orders VALUES (1, 'item')"))
+	s.ship(t)
+	latest(s.txns[len(s.txns)-1])
+	s.past.store.Reset()
+	for i := range 10 {
+		latest(s.commit(t, fmt.Sprintf("INSERT INTO orders(item) VALUES ('item %d')", i)))
+		s.ship(t)
+		latest(s.txns[len(s.txns)-1])
+	}
+	if c := s.past.store.Total(); c.Lists > 0 || c.Dirs > 0 {
+		t.Errorf("the store was asked for %d lists and %d directories", c.Lists, c.Dirs)
+	}
+	s.store.stopped.Store(true)
+	down := func(context.Context) error { return errors.New("the store is down") }
+	s.store.gate.Store(&down)
+	latest(s.commit(t, "DELETE FROM orders"))
 }
 
 // Readers, commits and shipping go on at the same time; every read is of one
