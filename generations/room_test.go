@@ -150,7 +150,7 @@ func TestSpoolIsShared(t *testing.T) {
 	}
 	d2 := newDatabase(112, 512)
 	r.begin(other, d2.base(false)) // does not count
-	w.Append(d.difference()) // this one may save what fits
+	w.Append(d.difference())       // this one may save what fits
 	if err := w.Save(); err != nil {
 		t.Fatal(err)
 	}
