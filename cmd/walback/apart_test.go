@@ -14,11 +14,18 @@ import (
 
 // TestCommitsApart tells commits apart by time, by path and by -timestamp: those
 // that are 5 ms apart, and those that follow each other as fast as they can.
-func TestCommitsApart(t *testing.T) {
+func TestCommitsApart(t *testing.T) { inModes(t, testCommitsApart) }
+
+func testCommitsApart(t *testing.T, m mode) {
 	w := newWorld(t, generations.URL{Scheme: "file", Dir: filepath.Join(t.TempDir(), "store")})
+	w.mode = m
 	w.mount()
 	db := openAt(t, filepath.Join(w.dir, "app.db"))
-	execute(t, db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; CREATE TABLE t(id INTEGER PRIMARY KEY)")
+	synchronous := "NORMAL"
+	if m == passed {
+		synchronous = "FULL" // the time is that of the fsync
+	}
+	execute(t, db, "PRAGMA journal_mode=WAL; PRAGMA synchronous="+synchronous+"; CREATE TABLE t(id INTEGER PRIMARY KEY)")
 	var done []wal.Time // when row i+1 was committed
 	commit := func() {
 		execute(t, db, fmt.Sprintf("INSERT INTO t VALUES(%d)", len(done)+1))

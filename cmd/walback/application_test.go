@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,7 +26,9 @@ import (
 // them. It tells on stdout what it does, a report a line, and goes on until its
 // stdin ends:
 //
-//	application DATABASE SEED
+//	application DATABASE SEED [MOUNT]
+//
+// With a mount it waits for a look behind each commit, see awaitLook.
 type report struct {
 	What string // see below
 	Row  int    // the number of the last row
@@ -39,6 +42,7 @@ const (
 	opened     = "opened"     // connected (again) to a database that is intact
 	committing = "committing" // Row, now
 	committed  = "committed"  // Row: COMMIT has returned
+	looked     = "looked"     // behind that: the daemon has seen it
 	seen       = "seen"       // the content after Row
 	lost       = "lost"       // something failed, as it does when the daemon is gone
 )
@@ -47,7 +51,7 @@ const (
 func runApplication() {
 	seed, err := strconv.ParseUint(os.Args[2], 10, 64)
 	if err == nil {
-		a := &application{name: os.Args[1], random: rand.New(rand.NewPCG(seed, seed)), reports: json.NewEncoder(os.Stdout), stop: make(chan struct{})}
+		a := &application{name: os.Args[1], looks: strings.Join(os.Args[3:], ""), random: rand.New(rand.NewPCG(seed, seed)), reports: json.NewEncoder(os.Stdout), stop: make(chan struct{})}
 		go func() {
 			_, _ = io.Copy(io.Discard, os.Stdin)
 			close(a.stop)
@@ -62,6 +66,7 @@ func runApplication() {
 
 type application struct {
 	name    string
+	looks   string // the mount to wait for, if any
 	random  *rand.Rand
 	reports *json.Encoder
 	stop    chan struct{} // closed at the end
@@ -176,6 +181,9 @@ func (a *application) takeStock(c *sqlite3.SQLiteConn) error {
 	if err != nil {
 		return err
 	}
+	if err := awaitLook(a.looks); err != nil {
+		return err
+	}
 	a.row = int(row.(int64))
 	content, err := a.content(c)
 	if err != nil {
@@ -215,8 +223,17 @@ func (a *application) commit(c *sqlite3.SQLiteConn) error {
 		return err
 	}
 	a.row++
-	if err := a.report(report{What: committed, Row: a.row}); err != nil || a.large && a.row%16 != 0 {
+	if err := a.report(report{What: committed, Row: a.row}); err != nil {
 		return err
+	}
+	if err := awaitLook(a.looks); err != nil {
+		return err
+	}
+	if err := a.report(report{What: looked, Row: a.row}); err != nil {
+		return err
+	}
+	if a.large && a.row%16 != 0 {
+		return nil
 	}
 	content, err := a.content(c)
 	if err != nil {

@@ -15,13 +15,16 @@ import (
 // TestKilledWhileImaging kills the daemon while it reads the first image of a
 // large database that is being written to. There is no history until an image is
 // complete; from then on it has every commit.
-func TestKilledWhileImaging(t *testing.T) {
-	seed, kills := newSeed(t), 5
+func TestKilledWhileImaging(t *testing.T) { inModes(t, testKilledWhileImaging) }
+
+func testKilledWhileImaging(t *testing.T, m mode) {
+	seed, kills := newSeed(t), 3
 	if testing.Short() {
 		kills = 2
 	}
 	random := rand.New(rand.NewPCG(seed, 0))
 	w := newWorld(t, generations.URL{Scheme: "file", Dir: filepath.Join(t.TempDir(), "store")})
+	w.mode = m
 	db := openAt(t, filepath.Join(w.dir, "app.db"))
 	execute(t, db, `PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; CREATE TABLE big(v BLOB);
 		WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM n WHERE i<512) INSERT INTO big SELECT randomblob(65536) FROM n`)

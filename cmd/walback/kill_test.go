@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/walback/walback/generations"
+	"github.com/walback/walback/wal"
 )
 
 // sufferer is an application that goes on while the daemon is killed again and
@@ -28,8 +29,10 @@ type sufferer struct {
 
 	pending moment // the commit that was begun last
 	row     int    // its row
-	losses  []string
-	deaths  int // of the process itself
+	// late: the daemon need not have seen the last moment by its end.
+	late   bool
+	losses []string
+	deaths int // of the process itself
 }
 
 // suffer starts the application on the database at path, which has no rows yet.
@@ -37,7 +40,7 @@ func suffer(w *world, path string, seed uint64) *sufferer {
 	w.t.Helper()
 	s := &sufferer{
 		t: w.t, chronicle: newChronicle(path),
-		args: []string{filepath.Join(w.dir, path), strconv.FormatUint(seed, 10)},
+		args: []string{filepath.Join(w.dir, path), strconv.FormatUint(seed, 10), w.looks()},
 	}
 	s.start()
 	w.t.Cleanup(func() {
@@ -130,6 +133,9 @@ func (s *sufferer) note(r report) {
 	case committed:
 		s.pending.ended = r.Time
 		s.moments = append(s.moments, s.pending)
+		s.late = s.args[2] != ""
+	case looked:
+		s.seenBy(r.Time)
 	case seen:
 		s.moments[len(s.moments)-1].content = r.Content
 	case lost:
@@ -139,11 +145,19 @@ func (s *sufferer) note(r report) {
 	}
 }
 
+// seenBy takes note of when the daemon has seen every commit.
+func (s *sufferer) seenBy(at wal.Time) {
+	if s.late {
+		s.moments[len(s.moments)-1].ended, s.late = at, false
+	}
+}
+
 // reopened compares what is there after a loss with what was there before. A
 // commit that was under way may have become one or not.
 func (s *sufferer) reopened(r report) {
 	s.t.Helper()
 	n := len(s.moments)
+	s.seenBy(r.Time)
 	if r.Row == n+1 && s.row == r.Row {
 		s.pending.ended, s.pending.content = r.Time, r.Content
 		s.moments = append(s.moments, s.pending)
@@ -222,13 +236,14 @@ func remount(w *world, random *rand.Rand) (kills int) {
 // works. What the application was told to be committed is in the database and in
 // history, each commit at the time at which it was made.
 func TestKilledUnderLoad(t *testing.T) {
-	onStores(t, func(t *testing.T, store generations.URL) {
-		seed, kills := newSeed(t), 25
+	everywhere(t, func(t *testing.T, store generations.URL, m mode) {
+		seed, kills := newSeed(t), 13
 		if testing.Short() {
-			kills = 4
+			kills = 2
 		}
 		random := rand.New(rand.NewPCG(seed, 0))
 		w := newWorld(t, store, "-interval", "100ms")
+		w.mode = m
 		w.mount()
 		s := suffer(w, "app.db", seed)
 		s.until(opened)

@@ -14,7 +14,7 @@ import (
 
 var (
 	workloadSeed    = flag.Uint64("workload.seed", 0, "seed of the random workloads; 0: a new one")
-	workloadCommits = flag.Int("workload.commits", 1000, "commits of a random workload; -short makes fewer")
+	workloadCommits = flag.Int("workload.commits", 500, "commits of a random workload; -short makes fewer")
 )
 
 // newSeed returns the seed of a test and says which it is.
@@ -32,13 +32,14 @@ func newSeed(t *testing.T) uint64 {
 // time, just before it, and by its index; through the history mount, by restore,
 // and elsewhere from the store alone.
 func TestEveryCommitIsAnInstant(t *testing.T) {
-	onStores(t, func(t *testing.T, store generations.URL) {
+	everywhere(t, func(t *testing.T, store generations.URL, m mode) {
 		seed, commits := newSeed(t), *workloadCommits
 		if testing.Short() {
-			commits = min(commits, 200)
+			commits = min(commits, 100)
 		}
 		random := rand.New(rand.NewPCG(seed, 0))
 		w := newWorld(t, store, "-interval", pick(random, 100*time.Millisecond, 300*time.Millisecond, time.Second).String())
+		w.mode = m
 		w.mount()
 		var all []*workload
 		for i := range 4 {
@@ -46,7 +47,7 @@ func TestEveryCommitIsAnInstant(t *testing.T) {
 			if err := os.Mkdir(filepath.Join(w.dir, filepath.Dir(path)), 0o755); err != nil {
 				t.Fatal(err)
 			}
-			all = append(all, newWorkload(t, w.dir, path, random.Uint64()))
+			all = append(all, newWorkload(w, path, random.Uint64()))
 		}
 		runAll(w, random, all, commits/2)
 		for _, d := range all {

@@ -88,13 +88,18 @@ func stalling(t *testing.T) (generations.URL, *stall) {
 // TestKilledWhileStoreStalls kills the daemon when what was committed has nowhere
 // to go, or has gone and nobody said so.
 func TestKilledWhileStoreStalls(t *testing.T) {
-	seed, rounds := newSeed(t), 8
+	inModes(t, testKilledWhileStoreStalls)
+}
+
+func testKilledWhileStoreStalls(t *testing.T, m mode) {
+	seed, rounds := newSeed(t), 4
 	if testing.Short() {
-		rounds = 2
+		rounds = 1
 	}
 	random := rand.New(rand.NewPCG(seed, 0))
 	store, s := stalling(t)
 	w := newWorld(t, store, "-interval", "20ms")
+	w.mode = m
 	w.mount()
 	app := suffer(w, "app.db", seed)
 	app.until(opened)

@@ -75,6 +75,8 @@ func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
 type workload struct {
 	t    *testing.T
 	name string // of the database file
+	// looks is the mount to wait for at each commit, see awaitLook; "" for none.
+	looks string
 	*chronicle
 	habits
 	random *rand.Rand
@@ -93,11 +95,14 @@ type connection struct {
 	savepoints int
 }
 
-// newWorkload creates the database. dir is the mount.
-func newWorkload(t *testing.T, dir, path string, seed uint64) *workload {
+// newWorkload creates the database.
+func newWorkload(world *world, path string, seed uint64) *workload {
 	random := rand.New(rand.NewPCG(seed, seed))
-	w := &workload{t: t, name: dir + "/" + path, chronicle: newChronicle(path), habits: habitsOf(random), random: random}
-	t.Logf("%s: %+v", path, w.habits)
+	w := &workload{t: world.t, name: world.dir + "/" + path, chronicle: newChronicle(path), habits: habitsOf(random), random: random}
+	w.t.Logf("%s: %+v", path, w.habits)
+	if w.synchronous != "FULL" { // then the commit has the time of its fsync
+		w.looks = world.looks()
+	}
 	w.connect(fmt.Sprintf("PRAGMA page_size=%d", w.pageSize), "PRAGMA auto_vacuum="+w.autoVacuum)
 	w.commit(w.conns[0], "CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB)")
 	return w
@@ -276,6 +281,9 @@ func (w *workload) commit(c *connection, q string) {
 	m := moment{begun: wal.TimeOf(time.Now())}
 	if !w.try(c, q) {
 		return
+	}
+	if err := awaitLook(w.looks); err != nil {
+		w.t.Fatal(err)
 	}
 	m.ended = wal.TimeOf(time.Now())
 	content, err := w.reader.Serialize("main")

@@ -31,6 +31,7 @@ type world struct {
 	history string
 	store   generations.URL
 	flags   []string // of walback mount
+	mode    mode     // one of them; "" is what the program chooses
 	env     []string
 	wrap    func(*exec.Cmd) // changes how daemons are started; may be nil
 
@@ -48,6 +49,13 @@ func onStores(t *testing.T, test func(t *testing.T, store generations.URL)) {
 	})
 	t.Run("S3", func(t *testing.T) {
 		test(t, storetest.Versitygw(t).URL("databases"))
+	})
+}
+
+// everywhere runs test with each store in each mode.
+func everywhere(t *testing.T, test func(t *testing.T, store generations.URL, m mode)) {
+	inModes(t, func(t *testing.T, m mode) {
+		onStores(t, func(t *testing.T, store generations.URL) { test(t, store, m) })
 	})
 }
 
@@ -93,12 +101,18 @@ func (w *world) mount() {
 	case <-d.exited:
 		w.t.Fatalf("walback mount: %v\n%s", d.err, d.log())
 	}
+	if w.mode == passed {
+		d.needPassing(w.t)
+	}
 }
 
 // launch starts the daemon without waiting.
 func (w *world) launch() *daemon {
 	w.t.Helper()
 	args := append([]string{"mount", w.dir, w.store.String()}, w.flags...)
+	if w.mode != "" {
+		args = append(args, string(w.mode))
+	}
 	w.daemon = w.start(args, "mounted "+w.dir+":")
 	return w.daemon
 }

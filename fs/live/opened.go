@@ -29,8 +29,9 @@ type part struct {
 // openFile is a file that the application has open, whatever it is called and
 // through however many handles.
 type openFile struct {
-	set *set
-	id  fileID
+	set  *set
+	id   fileID
+	past bool // it is written past the daemon
 	// is changes with the names of the file, under the lock of the database that
 	// it was a part of, and under set.mu.
 	is    atomic.Pointer[part]
@@ -38,7 +39,6 @@ type openFile struct {
 
 	// set.mu guards what follows.
 	handles int
-	past    bool     // it is written past the daemon
 	names   []string // under which it was opened, as they are by now
 }
 
@@ -121,6 +121,9 @@ func (h *openHandle) Syncing() {
 func (h *openHandle) Released() {
 	if h.written.Load() {
 		h.set.considerFile(h.openFile)
+	}
+	if h.past { // nobody tells of a process's last commit any more
+		h.wasWritten()
 	}
 	h.set.released(h.openFile)
 }

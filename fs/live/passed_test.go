@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 )
 
 // needPassing skips the test where the kernel does not pass I/O on.
@@ -57,4 +58,30 @@ func TestSecondWriterIsRefused(t *testing.T) {
 	again := w.open("a.db", "")
 	again.exec("UPDATE t SET b = 'after' WHERE id = 4")
 	w.captured("a.db", again)
+}
+
+// The last commit of a process is captured though nothing is heard of it but that
+// the process has gone: the log is not followed any more then.
+func TestLastCommitOfKilledProcess(t *testing.T) {
+	needPassing(t)
+	w := newWorld(t, inGate)
+	w.passed = true
+	w.begun("a.db", "WAL")
+	other := startSQLite(t)
+	w.mount()
+	w.set.tail.close() // it would see the commit, if it was in time
+	c := openSQLite(t, other.Client, "file:"+w.path("a.db"))
+	c.exec("UPDATE t SET b = 'the last' WHERE id = 3")
+	want := c.serialize()
+	other.kill()
+	for deadline := time.After(10 * time.Second); !w.sink("a.db").holds(want); {
+		if err := w.sink("a.db").Save(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-deadline:
+			t.Fatal("the last commit was not captured")
+		case <-time.After(time.Millisecond):
+		}
+	}
 }

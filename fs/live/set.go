@@ -209,6 +209,9 @@ func (s *set) status() []Status {
 	var all []Status
 	for _, d := range s.below("") {
 		d.mu.Lock()
+		if d.logs.Load() > 0 { // nobody has told of what was written past the daemon
+			d.look()
+		}
 		if d.phase != idle {
 			st := Status{Path: d.path, Phase: d.phase.String(), Last: d.last}
 			if d.err != nil {
