@@ -46,6 +46,8 @@ type Tracker struct {
 	// reset says that the log was truncated or removed since: whatever its
 	// header is now, it was not missed.
 	reset bool
+	// copied is a position at which the log may be restarted unseen.
+	copied Position
 
 	// limit is what the wal-index says is committed, nil during a Look that goes
 	// by the log alone.
@@ -83,16 +85,24 @@ func (t *Tracker) Position() Position {
 // truncation failed), the Tracker goes on in it where it was.
 func (t *Tracker) Reset() { t.reset = !t.pos.IsZero() }
 
+// Copied tells the Tracker that a checkpoint has copied all of the log to the
+// database, after a Look that saw all there was. Unless something is committed
+// behind the position first, the log may be restarted at any moment, and then it
+// may begin with any salts: those that follow are chosen by the connection that
+// restarts it, and if that one dies before it has written the header, the next one
+// may choose others (walFrames: nCkpt==0).
+func (t *Tracker) Copied() { t.copied = t.pos }
+
 // Look calls emit for each transaction that was committed behind the position,
 // in order, and moves the position behind it once emit has returned nil. It
 // returns nil when it is at the end of what is committed: at the end of the log,
 // at an unfinished or torn transaction, or when there is no log.
 //
 // When the log was restarted since, that is when Salt1 of its header is one more
-// (modulo 2³²) than that of the position, Look goes on with its first frame. An
-// error that is ErrMissed says that it was restarted more than once or that the
-// frame in front of the position is another one now; nothing can be known from
-// this log then. An error from emit ends the Look and is returned as it is. Any
+// (modulo 2³²) than that of the position, or when the position is that of Copied,
+// Look goes on with its first frame. An error that is ErrMissed says that it was
+// restarted more than once or that the frame in front of the position is another
+// one now; nothing can be known from this log then. An error from emit ends the Look and is returned as it is. Any
 // other error is from reading the log.
 //
 // A transaction that only repeats the frame in front of it is not one: without
@@ -111,7 +121,7 @@ func (t *Tracker) Look(log io.ReaderAt, emit func(Commit) error) error {
 		switch {
 		case t.pos.in(h):
 			from, t.reset = t.pos, false
-		case t.pos.IsZero() || t.reset:
+		case t.pos.IsZero() || t.reset || t.pos == t.copied && !t.pos.before(h):
 		case t.pos.before(h):
 			// Behind the frames of the new epoch the old ones are still there.
 			if _, err := t.follow(log, t.pos, false, emit); err != nil {

@@ -59,7 +59,9 @@ type database struct {
 	log      *os.File // the backing -wal while it exists
 	hint     wal.WriteHint
 	unlooked bool // the log was written to after the last look
-	armed    bool // a look is due by timer
+	// unindexed: the wal-index is not that of who writes, see lookUnindexed.
+	unindexed bool
+	armed     bool // a look is due by timer
 	// fruitless counts the looks by timer since one was told of a commit, and took
 	// is how long the last of them took: a long transaction that is being spilled is
 	// not read over and over.

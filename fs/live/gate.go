@@ -3,12 +3,18 @@ package live
 // gateFile comes before a change of the main file. Only what is saved may be put
 // there, by a checkpoint or without a log, because a restart compares the file
 // with what was saved last. The caller holds d.mu.
-func (d *database) gateFile() {
+func (d *database) gateFile(op gateOp) {
 	if d.phase == idle {
 		return
 	}
 	if d.unlooked || d.logs.Load() > 0 {
 		d.look()
+	}
+	if op == opTruncate && d.tracker != nil {
+		d.lookUnindexed()
+		if !d.unlooked {
+			d.tracker.Copied()
+		}
 	}
 	d.save()
 }

@@ -54,7 +54,7 @@ var errUncopied = errors.New("the log ended, and the database file has not what 
 
 // lookAtAll takes over what is committed in the log.
 func (d *database) lookAtAll(log io.ReaderAt) error {
-	if d.indexes.Load() == 0 {
+	if d.indexes.Load() == 0 || d.unindexed {
 		return d.tracker.Look(log, d.commit)
 	}
 	index, ok, err := d.readIndex()

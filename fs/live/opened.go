@@ -142,7 +142,7 @@ func (p part) enter(op gateOp) passage {
 	}
 	switch p.role {
 	case rolePlain:
-		p.d.gateFile()
+		p.d.gateFile(op)
 	case roleLog:
 		p.d.gateLog(op)
 	}

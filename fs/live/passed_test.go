@@ -1,11 +1,14 @@
 package live
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/walback/walback/wal"
 )
 
 // needPassing skips the test where the kernel does not pass I/O on.
@@ -83,5 +86,102 @@ func TestLastCommitOfKilledProcess(t *testing.T) {
 			t.Fatal("the last commit was not captured")
 		case <-time.After(time.Millisecond):
 		}
+	}
+}
+
+// A connection with EXCLUSIVE locking restarts the log over and over, while the
+// wal-index that others have left seems to be in use.
+func TestExclusiveBesideIndexOfOthers(t *testing.T) {
+	needPassing(t)
+	needSQLite(t)
+	w := newWorld(t, inGate)
+	w.passed = true
+	w.begun("a.db", "WAL")
+	before := startSQLite(t)
+	w.mount()
+	openSQLite(t, before.Client, "file:"+w.path("a.db")).exec("UPDATE t SET b = 'indexed' WHERE id = 3")
+	index, err := os.Open(w.path("a.db-shm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer index.Close() // only held
+	before.kill()
+	var script strings.Builder
+	script.WriteString("PRAGMA locking_mode=EXCLUSIVE;")
+	if err := w.set.save("a.db"); err != nil {
+		t.Fatal(err)
+	}
+	want := w.sink("a.db").mark().mark.Txn.ID
+	for _, mode := range []string{"RESTART", "RESTART", "TRUNCATE", "TRUNCATE", "PASSIVE", "RESTART", "FULL"} {
+		for range 3 {
+			script.WriteString("UPDATE t SET b = randomblob(3000) WHERE id = 1 + abs(random()) % 100;")
+			want++
+		}
+		fmt.Fprintf(&script, "PRAGMA wal_checkpoint(%s);", mode)
+	}
+	w.sqlite3Shell("a.db", script.String())
+	if err := index.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.captured("a.db", w.open("a.db", ""))
+	if got := w.sink("a.db").mark().mark.Txn.ID; got != want {
+		t.Errorf("the newest transaction is %d, want %d", got, want)
+	}
+	if n := len(w.sink("a.db").generations); n != 1 {
+		t.Errorf("%d generations, want 1", n)
+	}
+}
+
+// A connection that has never restarted the log does so with salts of its own when
+// the one that was about to has died in front of the header.
+func TestRestartBegunByAnother(t *testing.T) {
+	for _, way := range []string{"passed", "through the daemon"} {
+		t.Run(way, func(t *testing.T) {
+			if way == "passed" {
+				needPassing(t)
+			}
+			w := newWorld(t, inGate)
+			w.passed = way == "passed"
+			w.mount()
+			c := w.open("a.db", "")
+			c.exec("PRAGMA journal_mode=WAL")
+			fill(c, "t", 50)
+			c.exec("PRAGMA wal_checkpoint(FULL)")
+			w.captured("a.db", c)
+			header := func() wal.Header {
+				b, err := os.ReadFile(w.path("a.db-wal"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				h, err := wal.ParseHeader(b)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return h
+			}
+			old := header()
+			w.strace("a.db", "pwrite64", "signal=KILL:error=EIO", "UPDATE t SET b = 'never' WHERE id = 2")
+			if header() != old {
+				t.Fatal("the log was restarted")
+			}
+			w.set.tail.close() // so that they are found all at once
+			var contents [][]byte
+			for range 3 {
+				c.exec(insert)
+				contents = append(contents, c.serialize())
+			}
+			if now := header(); now.Salt1 == old.Salt1+1 {
+				t.Fatalf("the salts are the next ones, which is not what was to be tested: %+v, %+v", old, now)
+			}
+			w.captured("a.db", c)
+			for i, content := range contents {
+				if _, ok := w.sink("a.db").has(content); !ok {
+					t.Errorf("the state after commit %d was not captured", i)
+				}
+			}
+			if n := len(w.sink("a.db").generations); n != 1 || w.said.says("cannot be continued") > 0 {
+				t.Errorf("capture has begun anew (%d generations)", n)
+			}
+		})
 	}
 }

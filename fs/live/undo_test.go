@@ -12,16 +12,22 @@ import (
 // wal-index tells the others. inject is what strace does to that fsync.
 func (w *world) phantom(name, inject, statements string) {
 	w.t.Helper()
+	w.strace(name, "fdatasync,fsync", inject, statements)
+}
+
+// strace has the sqlite3 program fail at certain system calls on the log.
+func (w *world) strace(name, calls, inject, statements string) {
+	w.t.Helper()
 	if _, err := exec.LookPath("strace"); err != nil {
 		w.t.Skip("no strace: ", err)
 	}
 	log := w.path(name) + "-wal"
-	cmd := exec.Command("strace", "-qq", "-o", w.t.TempDir()+"/trace", "-P", log, "-e", "trace=fdatasync,fsync",
-		"-e", "inject=fdatasync,fsync:"+inject, "sqlite3", w.path(name), "PRAGMA synchronous=FULL; "+statements)
+	cmd := exec.Command("strace", "-qq", "-o", w.t.TempDir()+"/trace", "-P", log, "-e", "trace="+calls,
+		"-e", "inject="+calls+":"+inject, "sqlite3", w.path(name), "PRAGMA synchronous=FULL; "+statements)
 	out, err := cmd.CombinedOutput()
 	switch {
 	case err == nil:
-		w.t.Fatalf("sqlite3 has committed though its fsync failed: %s", out)
+		w.t.Fatalf("sqlite3 has committed though %s failed: %s", calls, out)
 	case strings.HasPrefix(inject, "error") && !strings.Contains(string(out), "I/O error"):
 		w.t.Fatalf("%v: %s", err, out)
 	}
