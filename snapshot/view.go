@@ -18,7 +18,7 @@ import (
 type View struct {
 	at       wal.TxnInfo
 	pageSize int
-	sources  []source // newest first; the last is a snapshot
+	sources  []source // newest first; the last is a snapshot or map
 	layers   []*layer
 	cuts     lazy[[]cut]
 	scratch  sync.Pool // *[]byte of a page each
@@ -39,7 +39,7 @@ type source struct {
 
 // NewView returns the database as of the transaction at, with pages of pageSize
 // bytes, laid together from packs, newest first. The last of them is a snapshot
-// at or before the transaction, and the segments in front of it hold all
+// or map at or before the transaction, and the segments in front of it hold all
 // transactions since. Of each pack, what the packs in front of it begin with or
 // go beyond is passed over: so the packs of a fork hide what its parent alone
 // went on with. The packs stay the caller's.
@@ -55,8 +55,8 @@ func NewView(at wal.TxnInfo, pageSize int, packs ...*pack.Reader) (*View, error)
 		if info.PageSize != pageSize {
 			return nil, fmt.Errorf("view of transaction %d: %s has pages of %d bytes, want %d", at.ID, name, info.PageSize, pageSize)
 		}
-		if base := i == len(packs)-1; base != (info.Kind == pack.Snapshot) {
-			return nil, fmt.Errorf("view of transaction %d: %s: want segments and one snapshot under them", at.ID, name)
+		if base := i == len(packs)-1; base != (info.Kind != pack.Segment) {
+			return nil, fmt.Errorf("view of transaction %d: %s: want segments and one snapshot or map under them", at.ID, name)
 		}
 		for _, t := range []wal.TxnInfo{info.First, info.Last} {
 			if t.ID == at.ID && t.ID <= max && t != at && !info.Fuzzy {
@@ -64,12 +64,12 @@ func NewView(at wal.TxnInfo, pageSize int, packs ...*pack.Reader) (*View, error)
 			}
 		}
 		switch {
-		case info.Kind == pack.Snapshot && (info.Last.ID > at.ID || info.Fuzzy && info.Last.ID == at.ID):
+		case info.Kind != pack.Segment && (info.Last.ID > at.ID || info.Fuzzy && info.Last.ID == at.ID):
 			return nil, fmt.Errorf("view of transaction %d: %s is of a later one, or of none yet (fuzzy)", at.ID, name)
 		case info.Last.ID < max:
 			return nil, fmt.Errorf("view of transaction %d: transactions %d to %d are missing above %s",
 				at.ID, info.Last.ID+1, max, name)
-		case info.Kind == pack.Snapshot:
+		case info.Kind != pack.Segment:
 			max = info.Last.ID
 		case info.First.ID > max:
 			return nil, fmt.Errorf("view of transaction %d: nothing is to be seen of %s", at.ID, name)

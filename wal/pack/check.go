@@ -28,8 +28,8 @@ func checkTxns(info Info, txns []wal.TxnInfo) error {
 	switch {
 	case len(txns) == 0 || len(txns) > maxTxns:
 		return fmt.Errorf("%d transactions, want 1 to %d", len(txns), maxTxns)
-	case info.Kind == Snapshot && len(txns) != 1:
-		return fmt.Errorf("a snapshot is of one transaction, not of %d", len(txns))
+	case info.Kind != Segment && len(txns) != 1:
+		return fmt.Errorf("a snapshot or map is of one transaction, not of %d", len(txns))
 	case txns[0].ID == 0 || txns[len(txns)-1].ID > wal.MaxTXID:
 		return fmt.Errorf("transactions %d to %d: want numbers from 1 to %d", txns[0].ID, txns[len(txns)-1].ID, wal.MaxTXID)
 	case info.Fuzzy && txns[0].Checksum != 0:

@@ -11,6 +11,9 @@ import (
 // Find returns the newest version of page p that is not newer than max, and
 // false when there is none. It reads at most one index block.
 func (r *Reader) Find(p wal.Pgno, max wal.TXID) (Ref, bool, error) {
+	if r.root.mapped != nil {
+		return r.findMapped(p, max)
+	}
 	if p < r.root.MinPgno || p > r.root.MaxPgno || p == 0 || max < r.root.First.ID {
 		return Ref{}, false, nil
 	}
@@ -42,6 +45,9 @@ func (r *Reader) ref(x *index, i int) Ref {
 // Refs yields where the versions lie, in the order of (page, transaction),
 // beginning with page from. It reads index blocks only. An error ends it.
 func (r *Reader) Refs(from wal.Pgno) iter.Seq2[Ref, error] {
+	if r.root.mapped != nil {
+		return r.mappedRefs(from)
+	}
 	return func(yield func(Ref, error) bool) {
 		k := key(from) << 32
 		for n := max(r.lastIndex(k), 0); n < len(r.root.index); n++ {
@@ -72,6 +78,10 @@ func (r *Reader) Refs(from wal.Pgno) iter.Seq2[Ref, error] {
 
 // extent returns where a group lies, and the index block that tells of it.
 func (r *Reader) extent(group int) (Extent, *index, error) {
+	if r.root.mapped != nil {
+		e, err := r.mappedExtent(group)
+		return e, nil, err
+	}
 	if group < 0 || group >= r.root.groups {
 		panic(fmt.Sprintf("pack: group %d of %d", group, r.root.groups))
 	}
@@ -89,6 +99,9 @@ func (r *Reader) extent(group int) (Extent, *index, error) {
 func (r *Reader) Read(ref Ref, dst []byte) error {
 	if len(dst) != r.root.PageSize {
 		panic(fmt.Sprintf("pack: reading a page of %d bytes into %d", r.root.PageSize, len(dst)))
+	}
+	if r.root.mapped != nil {
+		return r.readMapped(ref, dst)
 	}
 	e, x, err := r.extent(ref.Group)
 	if err != nil {
@@ -120,7 +133,11 @@ func (r *Reader) checkPage(ref Ref, off int64, page []byte) error {
 // readGroup reads and decodes a group as decode does; buf is memory for the
 // stored bytes.
 func (r *Reader) readGroup(dst, buf []byte, group int, e Extent) ([]byte, error) {
-	stored, err := r.stored(buf, e.Off, e.Stored)
+	in, off, err := r.part(e.Off)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := in.stored(buf, off, e.Stored)
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +146,11 @@ func (r *Reader) readGroup(dst, buf []byte, group int, e Extent) ([]byte, error)
 
 // decodeGroup decodes the stored bytes of a group as decode does.
 func (r *Reader) decodeGroup(dst, stored []byte, group int, e Extent) ([]byte, error) {
+	r, off, err := r.part(e.Off)
+	if err != nil {
+		return nil, err
+	}
+	e.Off = off
 	size := e.Count * r.root.PageSize
 	pages, err := r.decode(dst, stored, e.Off, size, fmt.Sprintf("group %d", group))
 	if err != nil {

@@ -1,6 +1,7 @@
 package pack
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 )
@@ -37,6 +38,9 @@ func newOwnMemory(r *root) *ownMemory {
 	for _, e := range r.index {
 		m.metaAt += e.bytes
 	}
+	if r.mapped != nil {
+		m.metaAt = math.MaxInt64
+	}
 	return m
 }
 
@@ -45,9 +49,14 @@ func (m *ownMemory) Get(off int64, load func() (any, int, error)) (any, error) {
 		if k := m.last.Load(); k != nil && k.off == off {
 			return k.value, nil
 		}
+		if v, ok := m.meta.Load(off); ok {
+			return v, nil
+		}
 		v, _, err := load()
-		if err == nil {
+		if _, group := v.([]byte); err == nil && group {
 			m.last.Store(&kept{off, v})
+		} else if err == nil { // a leaf of a map
+			m.meta.Store(off, v)
 		}
 		return v, err
 	}

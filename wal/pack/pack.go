@@ -15,6 +15,9 @@ const (
 	Segment Kind = 1
 	// Snapshot holds every page of a database as of one transaction.
 	Snapshot Kind = 2
+	// Map tells where every page of a database lies as of one transaction, in
+	// the map itself or in other objects.
+	Map Kind = 3
 )
 
 // Place names an object within its store. It enters every block's checksum, so

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/walback/walback/wal"
 )
@@ -26,6 +27,9 @@ type Reader struct {
 	// Blocks that lie in it need no further read.
 	tail   []byte
 	tailAt int64
+
+	elsewhere Elsewhere // of a map
+	others    sync.Map  // of a map: number of an object → *Reader that can read its blocks
 }
 
 // ReaderOptions says how a pack is read; the zero value is fine.
@@ -35,20 +39,29 @@ type ReaderOptions struct {
 	Memory Memory
 	// Sealer must be what the pack was written with: Checksummed when nil.
 	Sealer Sealer
+	// Tail is how many bytes of its end to read of the object first: TailSize
+	// when zero.
+	Tail int
+	// Elsewhere is needed to read a map, unless all of it lies in the object.
+	Elsewhere Elsewhere
 }
 
 // Open opens the pack of size bytes in src that was written for place. It reads
-// the last TailSize bytes at once, and once more only when the root does not lie
+// the last TailSize bytes (or o.Tail) at once, and once more only when the root does not lie
 // in them.
 func Open(src io.ReaderAt, size int64, place Place, o ReaderOptions) (*Reader, error) {
-	r := &Reader{src: src, size: size, place: place, sealer: o.Sealer, memory: o.Memory}
+	r := &Reader{src: src, size: size, place: place, sealer: o.Sealer, memory: o.Memory, elsewhere: o.Elsewhere}
 	if r.sealer == nil {
 		r.sealer = Checksummed{}
 	}
 	if size < headerSize+trailerSize {
 		return nil, r.corrupt(0, "only %d bytes: truncated, or no pack", size)
 	}
-	r.tail, r.tailAt = make([]byte, min(size, TailSize)), size-min(size, TailSize)
+	tail := min(size, int64(max(o.Tail, trailerSize)))
+	if o.Tail == 0 {
+		tail = min(size, TailSize)
+	}
+	r.tail, r.tailAt = make([]byte, tail), size-tail
 	if err := r.readAt(r.tail, r.tailAt); err != nil {
 		return nil, err
 	}

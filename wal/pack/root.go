@@ -25,6 +25,7 @@ type root struct {
 	index  []indexEntry
 	tables []tableEntry
 	groups int
+	mapped *mapRoot // of a map, which has neither of these
 }
 
 // indexEntry is what the root knows of an index block.
@@ -94,6 +95,9 @@ func (r *root) append(b []byte) []byte {
 		b = binary.BigEndian.AppendUint32(b, log.Sum[0])
 		b = binary.BigEndian.AppendUint32(b, log.Sum[1])
 	}
+	if r.mapped != nil {
+		return r.mapped.append(b)
+	}
 	b = binary.AppendUvarint(b, uint64(len(r.index)))
 	pgno := wal.Pgno(0)
 	for _, e := range r.index {
@@ -146,6 +150,10 @@ func parseRoot(b []byte, end int64) (*root, bool) {
 			PageSize: r.PageSize, BigEndian: flags&flagBigEndian != 0,
 		}
 	}
+	if r.Kind == Map {
+		f.mapRoot(r, end)
+		return r, f.done()
+	}
 	at := f.indexEntries(r, end)
 	at = f.tableEntries(r, at, end)
 	if at != end {
@@ -159,7 +167,7 @@ func (f *fields) info(r *Info) (flags byte) {
 	r.Kind = Kind(f.byte())
 	size := f.byte()
 	flags = f.byte()
-	if size < 9 || size > 16 || r.Kind != Segment && r.Kind != Snapshot || flags&^flagsKnown != 0 ||
+	if size < 9 || size > 16 || r.Kind < Segment || r.Kind > Map || flags&^flagsKnown != 0 ||
 		flags&flagLog == 0 && flags&flagBigEndian != 0 || flags&flagFuzzy != 0 && r.Kind != Snapshot {
 		f.fail()
 		return 0
@@ -182,7 +190,7 @@ func (f *fields) info(r *Info) (flags byte) {
 	}
 	r.Mark = wal.Mark{Txn: r.Last, PageSize: r.PageSize}
 	if r.First.ID == 0 || r.Txns == 0 || r.Last.ID > wal.MaxTXID || r.MaxPgno < r.MinPgno ||
-		r.Txns > 1 && (r.Last.Time <= r.First.Time || r.Kind == Snapshot) ||
+		r.Txns > 1 && (r.Last.Time <= r.First.Time || r.Kind != Segment) ||
 		r.Versions > 0 && r.MinPgno == 0 || r.Txns == 1 && r.Shrinks {
 		f.fail()
 	}

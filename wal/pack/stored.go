@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// Extent is where a group lies in the object.
+// Extent is where a group lies in the object. In a map, Off tells which object it
+// is too: groups of different objects are far apart.
 type Extent struct {
 	Off    int64
 	Stored int // bytes
@@ -30,6 +31,10 @@ func (r *Reader) Extent(group int) (Extent, error) {
 // ReadStored fills b with bytes of the object as they are, from off on, telling
 // arrived how many have come, at the end at the latest. Nothing proves them yet.
 func (r *Reader) ReadStored(ctx context.Context, b []byte, off int64, arrived func(n int)) error {
+	r, off, err := r.part(off)
+	if err != nil {
+		return err
+	}
 	if at := off - r.tailAt; at >= 0 {
 		copy(b, r.tail[at:at+int64(len(b))])
 		arrived(len(b))
