@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -68,6 +69,7 @@ type Cache struct {
 	blocks *blocks
 
 	packs   *lru.Cache[objectID, *pack.Reader]
+	objects *lru.Cache[objectID, *object] // those that packs are read from
 	opening singleflight.Group
 	// local holds the open packs of the spool for as long as somebody uses
 	// them, by key.
@@ -109,11 +111,13 @@ func New(s generations.Store, sp *generations.Spool, o Options) (*Cache, error) 
 	if err := c.openChunks(o); err != nil {
 		return nil, err
 	}
-	packs, err := lru.New[objectID, *pack.Reader](openPacks)
+	var err error
+	if c.packs, err = lru.New[objectID, *pack.Reader](openPacks); err == nil {
+		c.objects, err = lru.New[objectID, *object](openPacks)
+	}
 	if err != nil {
 		panic("cache: " + err.Error()) // only a size below one is refused
 	}
-	c.packs = packs
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -221,10 +225,19 @@ func (c *Cache) opened(id objectID, o generations.PlanObject) (*pack.Reader, boo
 }
 
 func (c *Cache) openStored(id objectID, o generations.PlanObject) (*pack.Reader, error) {
-	src := c.object(o.Key(), o.Size)
+	src, memory := c.stored(o.Key(), o.Size)
+	options := pack.ReaderOptions{
+		Memory: memory,
+		Elsewhere: func(place pack.Place, size int64) (io.ReaderAt, pack.Memory) {
+			return c.stored(generations.KeyAt(o.Client, place), size)
+		},
+	}
+	if o.Kind == generations.SnapshotObject {
+		options.Tail = mapTail
+	}
 	var r *pack.Reader
 	err := believe(src, func() (err error) {
-		r, err = pack.Open(src, o.Size, o.Place(), pack.ReaderOptions{Memory: objectBlocks{c.blocks, id, src}})
+		r, err = pack.Open(src, o.Size, o.Place(), options)
 		return err
 	})
 	if err != nil {
@@ -232,4 +245,22 @@ func (c *Cache) openStored(id objectID, o generations.PlanObject) (*pack.Reader,
 	}
 	c.packs.Add(id, r)
 	return r, nil
+}
+
+// mapTail is how much of the end of a snapshot or map is read to open it: the
+// root of a map of 30 GB fits in it.
+const mapTail = 64 << 10
+
+// stored returns the object of the store with that key, the same for everybody
+// while it is in use, and what keeps its blocks.
+func (c *Cache) stored(key string, size int64) (*object, objectBlocks) {
+	id := newObjectID(c.store.String(), key, size)
+	o, ok := c.objects.Get(id)
+	if !ok {
+		o = c.object(key, size)
+		if other, ok, _ := c.objects.PeekOrAdd(id, o); ok {
+			o = other
+		}
+	}
+	return o, objectBlocks{c.blocks, id, o}
 }

@@ -51,6 +51,11 @@ func (o Object) Place() pack.Place {
 	return pack.Place{Generation: o.Generation.String(), Name: o.name()}
 }
 
+// KeyAt returns the key of the object of a client at a place.
+func KeyAt(client string, p pack.Place) string {
+	return clientPrefix(client) + p.Generation + "/" + p.Name
+}
+
 // name returns o's key below its generation.
 func (o Object) name() string {
 	switch {

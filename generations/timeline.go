@@ -155,11 +155,8 @@ func (t *Timeline) info(ctx context.Context, o PlanObject) (pack.Info, error) {
 
 // checkName compares what an object's root tells with its name.
 func checkName(o Object, info pack.Info) error {
-	kind, first := pack.Segment, info.First.ID
-	if o.Kind == SnapshotObject {
-		kind = pack.Snapshot
-	}
-	if info.Kind != kind || first != o.First || o.Last != 0 && o.Last != info.Last.ID {
+	first := info.First.ID
+	if (info.Kind == pack.Segment) == (o.Kind == SnapshotObject) || first != o.First || o.Last != 0 && o.Last != info.Last.ID {
 		return &pack.CorruptError{Place: o.Place(), What: fmt.Sprintf("the object holds transactions %d to %d", first, info.Last.ID)}
 	}
 	return nil

@@ -60,13 +60,13 @@ func always(pack.Place) bool { return true }
 func TestAnyMaps(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 2))
-		most := rapid.SampledFrom([]int{3, 900, 2500}).Draw(rt, "pages")
+		most := rapid.SampledFrom([]int{3, 900, 2100}).Draw(rt, "pages")
 		l := begin(r, 512, r.IntN(most)+1)
 		s := shelf{}
 		base := s.open(t, s.put(l.storeSnapshot(t, 0)))
 		segments := []*pack.Reader{} // behind base, newest first
 		goes := map[pack.Place]bool{}
-		for range rapid.IntRange(1, 8).Draw(rt, "segments") {
+		for range rapid.IntRange(1, 5).Draw(rt, "segments") {
 			from := len(l.txns)
 			for range 1 + r.IntN(4) {
 				size := int(l.txns[len(l.txns)-1].Size)

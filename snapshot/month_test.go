@@ -150,7 +150,7 @@ func (c *counter) Write(b []byte) (int, error) {
 // database, and the changes. The proportions are those of a month with a million
 // transactions of four pages in a database of 10 GB.
 func TestMapsForLong(t *testing.T) {
-	const pages, perSegment = 4 * pack.LeafPages, 4 * 16 / 4
+	const pages, perSegment = 2 * pack.LeafPages, 2 * 16 / 4
 	for name, choose := range map[string]func(r *rand.Rand) func() int{
 		"uniform": func(r *rand.Rand) func() int { return func() int { return r.IntN(pages) } },
 		"skewed": func(r *rand.Rand) func() int {

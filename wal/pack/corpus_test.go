@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -25,7 +26,10 @@ func TestFormats(t *testing.T) {
 		}
 		for name, b := range corpus(t) {
 			writeMissing(t, filepath.Join(dir, name+".pack"), b)
-			writeMissing(t, filepath.Join(dir, name+".txt"), []byte(describe(t, open(t, b, testPlace))))
+		}
+		for name := range corpus(t) {
+			r := openFile(t, filepath.Join(dir, name+".pack"))
+			writeMissing(t, filepath.Join(dir, name+".txt"), []byte(describe(t, r)))
 		}
 	}
 	files, err := filepath.Glob("testdata/v*/*.pack")
@@ -33,18 +37,45 @@ func TestFormats(t *testing.T) {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
 	for _, file := range files {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
 		want, err := os.ReadFile(strings.TrimSuffix(file, ".pack") + ".txt")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := describe(t, open(t, b, testPlace)); got != string(want) {
+		if got := describe(t, openFile(t, file)); got != string(want) {
 			t.Errorf("%s reads otherwise than it was written:\n%s", file, got)
 		}
 	}
+}
+
+// corpusPlace returns the place that a file of the corpus was written for. Maps
+// and what they refer to have places of their own.
+func corpusPlace(file string) Place {
+	name := strings.TrimSuffix(filepath.Base(file), ".pack")
+	if strings.HasPrefix(name, "map-") {
+		return Place{testPlace.Generation, name}
+	}
+	return testPlace
+}
+
+// openFile opens a file of the corpus; what it refers to lies beside it.
+func openFile(t *testing.T, file string) *Reader {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := func(p Place, _ int64) (io.ReaderAt, Memory) {
+		other, err := os.ReadFile(filepath.Join(filepath.Dir(file), p.Name+".pack"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes.NewReader(other), nil
+	}
+	r, err := Open(bytes.NewReader(b), int64(len(b)), corpusPlace(file), ReaderOptions{Elsewhere: elsewhere})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 func writeMissing(t *testing.T, file string, b []byte) {
@@ -92,6 +123,9 @@ func corpus(t *testing.T) map[string][]byte {
 		}
 		files[name] = b.Bytes()
 	}
+	for _, o := range mappedCorpus(t) {
+		files[o.place.Name] = o.bytes
+	}
 	return files
 }
 
@@ -116,6 +150,9 @@ func describe(t *testing.T, r *Reader) string {
 			continue // some of thousands are enough
 		}
 		fmt.Fprintf(&b, "transaction %d %s size %d pages %d checksum %s\n", t.ID, t.Time, t.Size, t.Pages, t.Checksum)
+	}
+	for _, o := range r.Objects() {
+		fmt.Fprintf(&b, "object %s of generation %s, %d bytes, %d references\n", o.Place.Name, o.Place.Generation, o.Size, o.Refs)
 	}
 	for v, err := range r.All(0) {
 		if err != nil {

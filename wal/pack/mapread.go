@@ -42,7 +42,7 @@ func (r *Reader) Leaf(n int) (*Leaf, error) {
 	}
 	v, err := in.memory.Get(e.off, func() (any, int, error) {
 		what := fmt.Sprintf("leaf %d", n)
-		plain, err := in.block(e.off, e.stored, maxMeta, what)
+		plain, err := in.block(e.off, e.stored, maxLeaf, what)
 		if err != nil {
 			return nil, 0, err
 		}

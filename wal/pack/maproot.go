@@ -35,6 +35,10 @@ type mapRoot struct {
 	leaves  []leafEntry // one for every LeafPages pages of the database
 }
 
+// maxLeaf bounds the plaintext of a leaf, in bytes: it has at most LeafPages
+// groups, runs and checksums.
+const maxLeaf = 64 << 10
+
 // leafEntry is what a root knows of a leaf.
 type leafEntry struct {
 	object int // 0: it has no pages, and is nowhere
@@ -132,7 +136,7 @@ func (f *fields) leafEntries(r *root, sizes map[int]int64) {
 		}
 		size, known := sizes[e.object]
 		e.off = ends[e.object] + int64(f.uvarint(maxOffset))
-		e.stored = int(f.uvarint(maxMeta))
+		e.stored = int(f.uvarint(maxLeaf + 1 + maxOverhead))
 		e.pages = int(f.uvarint(LeafPages))
 		e.sum = f.uint32()
 		end := e.off + int64(e.stored)
