@@ -60,6 +60,14 @@ func (f *fetch) wait(p []byte, off int64) error {
 	return nil
 }
 
+// failed reports whether the fetch has ended without all of it. Who comes now
+// tries anew.
+func (f *fetch) failed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err != nil
+}
+
 func (f *fetch) advance(n int, err error) {
 	f.mu.Lock()
 	f.filled += n

@@ -129,7 +129,7 @@ func (o *object) claim(pieces []piece) (mine []*fetch) {
 	fresh := o.distrusted.Load() > 0
 	for first := 0; first < len(pieces); {
 		chunk := pieces[first].off / ChunkSize
-		if f := o.fetching[chunk]; f != nil && (f.fresh || !fresh) {
+		if f := o.fetching[chunk]; f != nil && (f.fresh || !fresh) && !f.failed() {
 			pieces[first].fetch = f
 			first++
 			continue

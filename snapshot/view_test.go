@@ -177,8 +177,8 @@ func TestRefused(t *testing.T) {
 	}{
 		{"no packs", l.txns[0], nil},
 		{"1024 bytes", l.txns[5], []*pack.Reader{l.segment(t, 1, 6), other.snapshot(t, 0)}},
-		{"one snapshot under", l.txns[5], []*pack.Reader{l.segment(t, 1, 6)}},
-		{"one snapshot under", l.txns[5], []*pack.Reader{l.snapshot(t, 5), base}},
+		{"snapshot or map under", l.txns[5], []*pack.Reader{l.segment(t, 1, 6)}},
+		{"snapshot or map under", l.txns[5], []*pack.Reader{l.snapshot(t, 5), base}},
 		{"transactions 6 to 6 are missing", l.txns[5], []*pack.Reader{l.segment(t, 1, 5), base}},
 		{"transactions 4 to 4 are missing", l.txns[5], []*pack.Reader{l.segment(t, 4, 6), l.segment(t, 1, 3), base}},
 		{"transactions 2 to 2 are missing", l.txns[5], []*pack.Reader{l.segment(t, 2, 6), base}},
