@@ -70,7 +70,10 @@ func (s *shipping) flush(ctx context.Context) error {
 
 // settle returns when everything is stored.
 func (s *shipping) settle(ctx context.Context) error {
-	return errors.Join(s.writer.Close(), s.shipper.Flush(ctx))
+	if err := errors.Join(s.writer.Close(), s.shipper.Flush(ctx)); err != nil {
+		return err
+	}
+	return tidy(ctx, s.store, database)
 }
 
 func (s *shipping) close() error {
