@@ -22,45 +22,68 @@ func Clients(ctx context.Context, s Store) iter.Seq2[string, error] {
 }
 
 // walkClients yields the clients at and below the directory dir ("" is the
-// root); false when no more are wanted. A directory called "generations" is
-// where the client around it has its generations, but the name of another
-// client may go through it as well.
+// root); false when no more are wanted.
 func walkClients(ctx context.Context, s Store, dir string, yield func(string, error) bool) bool {
-	prefix := dir
-	if dir != "" {
-		prefix += "/"
+	level, err := ReadLevel(ctx, s, dir)
+	if err != nil {
+		yield("", err)
+		return false
 	}
-	_, own := cutLast(dir)
-	var below []string
-	for name, err := range s.Dirs(ctx, prefix) {
-		if err != nil {
-			yield("", err)
+	if level.Client && !yield(dir, nil) {
+		return false
+	}
+	for _, name := range level.Below {
+		if !walkClients(ctx, s, join(dir, name), yield) {
 			return false
+		}
+	}
+	return true
+}
+
+// Level is what a store has directly in one directory.
+type Level struct {
+	Client bool // the directory is one
+	// Below are the names of the directories in it that may be clients, or lead to
+	// some, in order. What else is below the root of the store is in here as well.
+	Below []string
+}
+
+// ReadLevel looks into the directory dir ("" is the root), with one request or
+// two. A directory called "generations" is where the client around it has its
+// generations, but the name of another client may go through it as well.
+func ReadLevel(ctx context.Context, s Store, dir string) (Level, error) {
+	var level Level
+	_, own := cutLast(dir)
+	for name, err := range s.Dirs(ctx, inside(dir)) {
+		if err != nil {
+			return Level{}, err
 		}
 		if own == generationsDir && isID(name) {
 			continue // a generation, not a directory of clients
 		}
 		if name == generationsDir && dir != "" {
-			is, others, err := insideGenerations(ctx, s, prefix+name+"/")
-			if err != nil {
-				yield("", err)
-				return false
-			}
-			if is && !yield(dir, nil) {
-				return false
+			var others bool
+			if level.Client, others, err = insideGenerations(ctx, s, inside(join(dir, name))); err != nil {
+				return Level{}, err
 			}
 			if !others {
 				continue
 			}
 		}
-		below = append(below, prefix+name)
+		level.Below = append(level.Below, name)
 	}
-	for _, d := range below {
-		if !walkClients(ctx, s, d, yield) {
-			return false
-		}
+	return level, nil
+}
+
+// join returns what name is called in the directory dir.
+func join(dir, name string) string { return inside(dir) + name }
+
+// inside is what all names in the directory dir begin with.
+func inside(dir string) string {
+	if dir == "" {
+		return ""
 	}
-	return true
+	return dir + "/"
 }
 
 func isID(s string) bool {

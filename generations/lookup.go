@@ -24,6 +24,20 @@ func (t *Timeline) At(ctx context.Context, i Instant, now wal.Time) (Plan, error
 	return plan, err
 }
 
+// Find is At without the Objects: it says what i means, and opens only what it
+// takes to find that out.
+func (t *Timeline) Find(ctx context.Context, i Instant, now wal.Time) (Plan, error) {
+	var found Plan
+	err := t.ask(ctx, func(l lookup) error {
+		s, txn, err := l.find(ctx, i, now)
+		if err == nil {
+			found, err = l.bare(ctx, s, txn)
+		}
+		return err
+	})
+	return found, err
+}
+
 // lookup answers questions about one listing.
 type lookup struct {
 	*Timeline
@@ -31,27 +45,34 @@ type lookup struct {
 }
 
 func (l lookup) at(ctx context.Context, i Instant, now wal.Time) (Plan, error) {
+	s, txn, err := l.find(ctx, i, now)
+	if err != nil {
+		return Plan{}, err
+	}
+	return l.plan(ctx, s, txn)
+}
+
+// find returns the transaction that i means, and the generation it is of.
+func (l lookup) find(ctx context.Context, i Instant, now wal.Time) (*shelf, wal.TxnInfo, error) {
+	var none wal.TxnInfo
 	if i.kind == instantTime && i.time > now {
-		return Plan{}, tell(ErrNoInstant, "%s is in the future: it is %s", i.time, now)
+		return nil, none, tell(ErrNoInstant, "%s is in the future: it is %s", i.time, now)
 	}
 	among := l.listing.generations
 	if i.generation != 0 {
 		s, err := l.shelf(i.generation)
 		if err != nil {
-			return Plan{}, err
+			return nil, none, err
 		}
 		among = []*shelf{s}
 	}
 	for _, s := range slices.Backward(among) {
 		txn, ok, err := l.instant(ctx, s, i)
-		if err != nil {
-			return Plan{}, err
-		}
-		if ok {
-			return l.plan(ctx, s, txn)
+		if err != nil || ok {
+			return s, txn, err
 		}
 	}
-	return Plan{}, l.none(ctx, among, i)
+	return nil, none, l.none(ctx, among, i)
 }
 
 // shelf returns the generation g.

@@ -12,18 +12,20 @@ import (
 
 // plan returns the objects that make up s as of txn.
 func (l lookup) plan(ctx context.Context, s *shelf, txn wal.TxnInfo) (Plan, error) {
+	p, err := l.bare(ctx, s, txn)
+	if err == nil {
+		p.Objects, err = l.objects(ctx, s, txn.ID)
+	}
+	return p, err
+}
+
+// bare returns the plan of s as of txn without its objects.
+func (l lookup) bare(ctx context.Context, s *shelf, txn wal.TxnInfo) (Plan, error) {
 	m, err := l.manifest(ctx, s)
 	if err != nil {
 		return Plan{}, err
 	}
-	objects, err := l.objects(ctx, s, txn.ID)
-	if err != nil {
-		return Plan{}, err
-	}
-	return Plan{
-		Client: l.client, File: m.File, Generation: s.id,
-		Txn: txn, PageSize: m.PageSize, Objects: objects,
-	}, nil
+	return Plan{Client: l.client, File: m.File, Generation: s.id, Txn: txn, PageSize: m.PageSize}, nil
 }
 
 // objects returns what makes up transaction id of s, newest first: segments

@@ -2,76 +2,154 @@ package history
 
 import (
 	"context"
+	"path"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/walback/walback/generations"
 )
 
-// catalogueAge is how long the list of clients is believed to be complete.
-const catalogueAge = 2 * time.Second
+const (
+	// catalogueAge is how long a list of names is believed to be complete.
+	catalogueAge = 2 * time.Second
+	// keptLevels is how many directories are remembered.
+	keptLevels = 4096
+)
 
-// catalogue is the list of clients as it was when last looked at. What is in it
-// exists; what is not may have come since.
+// catalogue is what has been seen of the directories that clients are in, each
+// asked for when somebody looks into it. A name that is in it exists; one that is
+// not may have come since.
 type catalogue struct {
-	load func(context.Context) ([]string, error)
+	store  generations.Store
+	spool  *generations.Spool // may be nil
+	levels *lru.Cache[string, *level]
 
-	loading sync.Mutex // held while the list is loaded, so that it is loaded once
-
-	mu     sync.Mutex
-	names  []string // sorted
-	loaded time.Time
+	mu      sync.Mutex // guards spooled and listed
+	spooled []string   // the clients in the spool, sorted
+	listed  time.Time  // when they were
 }
 
-// refresh lists the clients anew unless that was done a moment ago.
-func (c *catalogue) refresh(ctx context.Context) error {
-	c.loading.Lock()
-	defer c.loading.Unlock()
-	c.mu.Lock()
-	fresh := !c.loaded.IsZero() && time.Since(c.loaded) < catalogueAge
-	c.mu.Unlock()
-	if fresh {
+// level is a directory of the tree.
+type level struct {
+	reading sync.Mutex // held while it is being read, so that it is read once
+	loaded  time.Time  // guarded by reading
+
+	mu     sync.Mutex
+	client bool     // guarded by mu
+	names  []string // sorted; guarded by mu, never changed
+}
+
+func newCatalogue(s generations.Store, sp *generations.Spool) *catalogue {
+	levels, err := lru.New[string, *level](keptLevels)
+	if err != nil {
+		panic("history: " + err.Error()) // only a size below one is refused
+	}
+	return &catalogue{store: s, spool: sp, levels: levels}
+}
+
+// level returns what is remembered of a directory, perhaps nothing.
+func (c *catalogue) level(dir string) *level {
+	fresh := new(level)
+	if known, ok, _ := c.levels.PeekOrAdd(dir, fresh); ok {
+		c.levels.Get(dir) // it is in use
+		return known
+	}
+	return fresh
+}
+
+// below returns the names directly in dir, "" being the root, as they were a
+// moment ago.
+func (c *catalogue) below(ctx context.Context, dir string) ([]string, error) {
+	l := c.level(dir)
+	if err := c.read(ctx, dir, l); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.names, nil
+}
+
+// read makes sure that l is what dir was a moment ago.
+func (c *catalogue) read(ctx context.Context, dir string, l *level) error {
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	if !l.loaded.IsZero() && time.Since(l.loaded) < catalogueAge {
 		return nil
 	}
 	began := time.Now()
-	names, err := c.load(ctx)
+	stored, err := generations.ReadLevel(ctx, c.store, dir)
 	if err != nil {
 		return err
 	}
-	slices.Sort(names)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.names, c.loaded = slices.Compact(names), began
-	return nil
-}
-
-// knows reports whether path is a known client or has some below it.
-func (c *catalogue) knows(path string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, found := slices.BinarySearch(c.names, path); found {
-		return true
+	spooled, err := c.inSpool()
+	if err != nil {
+		return err
 	}
-	i, _ := slices.BinarySearch(c.names, path+"/")
-	return i < len(c.names) && strings.HasPrefix(c.names[i], path+"/")
-}
-
-// below returns the names directly under path, "" being the root.
-func (c *catalogue) below(path string) []string {
-	prefix := path
-	if path != "" {
+	names := stored.Below
+	prefix := dir
+	if dir != "" {
 		prefix += "/"
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var names []string
-	i, _ := slices.BinarySearch(c.names, prefix)
-	for ; i < len(c.names) && strings.HasPrefix(c.names[i], prefix); i++ {
-		// "a" and "a/b" may have "a-b" between them, so equal names need not be
-		// neighbours.
-		name, _, _ := strings.Cut(c.names[i][len(prefix):], "/")
+	i, client := slices.BinarySearch(spooled, dir)
+	if i, _ = slices.BinarySearch(spooled, prefix); prefix == "" {
+		i = 0
+	}
+	for ; i < len(spooled) && strings.HasPrefix(spooled[i], prefix); i++ {
+		name, _, _ := strings.Cut(spooled[i][len(prefix):], "/")
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	return slices.Compact(names)
+	l.loaded = began
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.client, l.names = stored.Client || client, slices.Compact(names)
+	return nil
+}
+
+// inSpool returns the clients that the spool has something of, as they were a
+// moment ago.
+func (c *catalogue) inSpool() ([]string, error) {
+	if c.spool == nil {
+		return nil, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.listed.IsZero() && time.Since(c.listed) < catalogueAge {
+		return c.spooled, nil
+	}
+	began := time.Now()
+	clients, err := c.spool.Clients()
+	if err != nil {
+		return nil, err
+	}
+	c.spooled, c.listed = clients, began
+	return clients, nil
+}
+
+// exists reports whether name is a client or a directory on the way to one. What
+// its directory is known to have needs no request.
+func (c *catalogue) exists(ctx context.Context, name string) (bool, error) {
+	dir, base := path.Split(name)
+	if l, ok := c.levels.Get(strings.TrimSuffix(dir, "/")); ok && l.has(base) {
+		return true, nil
+	}
+	l := c.level(name)
+	if err := c.read(ctx, name, l); err != nil {
+		return false, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.client || len(l.names) > 0, nil
+}
+
+// has reports whether name was in l when it was read.
+func (l *level) has(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := slices.BinarySearch(l.names, name)
+	return ok
 }

@@ -76,7 +76,7 @@ func (c *client) settled(ctx context.Context, i generations.Instant) (bool, erro
 	}
 	at, isTime := i.Time()
 	if !isTime {
-		_, err := c.timeline.At(ctx, i, c.tree.now())
+		_, err := c.timeline.Find(ctx, i, c.tree.now())
 		if errors.Is(err, generations.ErrNoInstant) {
 			return false, nil
 		}
@@ -88,8 +88,8 @@ func (c *client) settled(ctx context.Context, i generations.Instant) (bool, erro
 
 // resolved is what a name in a client means.
 type resolved struct {
-	plan    generations.Plan
-	timeout time.Duration // for which the kernel may take the name for it
+	plan    generations.Plan // without objects
+	timeout time.Duration    // for which the kernel may take the name for it
 }
 
 // resolve returns what an instant means. The error is absent when it means
@@ -109,7 +109,7 @@ func (c *client) resolve(ctx context.Context, i generations.Instant) (r resolved
 			return r, err
 		}
 	}
-	r.plan, err = c.timeline.At(ctx, i, now)
+	r.plan, err = c.timeline.Find(ctx, i, now)
 	if err == nil && settled && !i.Moving() {
 		r.timeout = indexTimeout
 		if isTime {
@@ -119,14 +119,10 @@ func (c *client) resolve(ctx context.Context, i generations.Instant) (r resolved
 	return r, err
 }
 
-// open returns the view of a plan. When objects of it are gone, because they
-// were shipped or merged since it was made, the same transaction is planned
-// again.
-func (c *client) open(ctx context.Context, p generations.Plan) (*snapshot.View, error) {
-	view, err := c.tree.Cache.View(ctx, p)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return view, err
-	}
+// open returns the view that p, which Find has returned, shows. Which objects
+// make it up is found out now: some may have been shipped or merged since the
+// name was looked up, and most of the names that are looked up are not opened.
+func (c *client) open(ctx context.Context, p generations.Plan) (view *snapshot.View, err error) {
 	i := generations.AtTXID(p.Txn.ID).In(p.Generation)
 	err = c.timeline.Use(ctx, i, c.tree.now(), func(again generations.Plan) (err error) {
 		if again.View() != p.View() || again.Txn != p.Txn {

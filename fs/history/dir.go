@@ -77,7 +77,7 @@ func (d *dirNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (
 	} else if !absent(err) {
 		return nil, d.tree.failed("looking up "+d.child(name), err)
 	}
-	exists, err := await(ctx, func() (bool, error) { return d.tree.exists(ctx, d.child(name)) })
+	exists, err := await(ctx, func() (bool, error) { return d.tree.clients.exists(ctx, d.child(name)) })
 	if err != nil {
 		return nil, d.tree.failed("looking up "+d.child(name), err)
 	}
@@ -155,10 +155,11 @@ func (d *dirNode) list(ctx context.Context) ([]fuse.DirEntry, error) {
 	case !errors.Is(err, generations.ErrNoClient):
 		return nil, err
 	}
-	if err := d.tree.clients.refresh(ctx); err != nil {
+	below, err := d.tree.clients.below(ctx, d.path)
+	if err != nil {
 		return nil, err
 	}
-	for _, name := range d.tree.clients.below(d.path) {
+	for _, name := range below {
 		add(syscall.S_IFDIR, name)
 	}
 	return entries, nil

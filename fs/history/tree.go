@@ -26,7 +26,7 @@ type tree struct {
 	logger   *slog.Logger
 	mounted  wal.Time
 	door     door // of the root
-	clients  catalogue
+	clients  *catalogue
 	reported *lru.Cache[string, time.Time] // when a failure was logged
 	buffers  sync.Pool                     // of *[]byte, for reads
 
@@ -47,7 +47,7 @@ func newTree(o Options) *tree {
 		panic("history: " + err.Error()) // only a size below one is refused
 	}
 	t.reported = reported
-	t.clients.load = t.listClients
+	t.clients = newCatalogue(o.Store, o.Spool)
 	return t
 }
 
@@ -65,6 +65,7 @@ func (t *tree) client(ctx context.Context, name string) (*client, error) {
 	if err := generations.CheckClient(name); err != nil {
 		return nil, generations.ErrNoClient
 	}
+	began := time.Now()
 	timeline, err := generations.OpenTimeline(ctx, name, t.Store, t.Spool, t.Cache)
 	if err != nil {
 		return nil, err
@@ -74,42 +75,9 @@ func (t *tree) client(ctx context.Context, name string) (*client, error) {
 	if c := t.opened[name]; c != nil {
 		return c, nil // somebody was faster
 	}
-	c = &client{tree: t, name: name, timeline: timeline}
+	c = &client{tree: t, name: name, timeline: timeline, began: began}
 	t.opened[name] = c
 	return c, nil
-}
-
-// exists reports whether path is a client or has some below it.
-func (t *tree) exists(ctx context.Context, path string) (bool, error) {
-	if t.clients.knows(path) {
-		return true, nil
-	}
-	if _, err := t.client(ctx, path); !absent(err) {
-		return err == nil, err
-	}
-	if err := t.clients.refresh(ctx); err != nil {
-		return false, err
-	}
-	return t.clients.knows(path), nil
-}
-
-// listClients returns the clients of the store and the spool.
-func (t *tree) listClients(ctx context.Context) ([]string, error) {
-	var names []string
-	for name, err := range generations.Clients(ctx, t.Store) {
-		if err != nil {
-			return nil, err
-		}
-		names = append(names, name)
-	}
-	if t.Spool != nil {
-		more, err := t.Spool.Clients()
-		if err != nil {
-			return nil, err
-		}
-		names = append(names, more...)
-	}
-	return names, nil
 }
 
 // failed logs a failure and decides the error number. "No such file" is no
