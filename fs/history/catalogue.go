@@ -94,10 +94,8 @@ func (c *catalogue) read(ctx context.Context, dir string, l *level) error {
 	if dir != "" {
 		prefix += "/"
 	}
-	i, client := slices.BinarySearch(spooled, dir)
-	if i, _ = slices.BinarySearch(spooled, prefix); prefix == "" {
-		i = 0
-	}
+	_, client := slices.BinarySearch(spooled, dir)
+	i, _ := slices.BinarySearch(spooled, prefix)
 	for ; i < len(spooled) && strings.HasPrefix(spooled[i], prefix); i++ {
 		name, _, _ := strings.Cut(spooled[i][len(prefix):], "/")
 		names = append(names, name)
