@@ -29,7 +29,7 @@ demo: ## tell the whole story with a local store, in under a minute
 	@cmd/walback/demo.sh $(BIN)/walback
 
 test: ## lint, then every test under the race detector, then a summary
-	@.ci/need ca-certificates fossil fuse3 gcc libc6-dev sqlite3 strace
+	@.ci/need ca-certificates fossil fuse3 gcc libc6-dev rsync sqlite3 sqlite3-tools strace
 	@$(MAKE) --no-print-directory lint $(BIN)/versitygw build
 	@set -o pipefail; WALBACK_REQUIRE_TOOLS=1 CGO_ENABLED=1 \
 		$(GO) test -race -timeout $(TESTTIMEOUT) -json $(TESTFLAGS) $(PKG) | $(GO) run .ci/summary.go
