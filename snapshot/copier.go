@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/walback/walback/wal"
+	"github.com/walback/walback/wal/pack"
 )
 
 // A copy goes through four hands, each ahead of the next:
@@ -159,7 +160,7 @@ func (c *copier) fillAll(ctx context.Context) error {
 			return nil
 		}
 		if buf == nil {
-			buf = make([]byte, min(int64(c.size), c.v.Size()))
+			buf = make([]byte, min(int64(c.size), c.v.Size())+pack.DecodeSlack)
 		}
 		w.memory = buf
 		if err := f.fill(ctx, w); err != nil {

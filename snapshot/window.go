@@ -31,6 +31,7 @@ type piece struct {
 	pack.Extent
 	from, to int      // in placed
 	edge     bool     // another window may want the group too
+	run      int      // page of the window from which on all of the group lie in a row; -1: they do not
 	request  *request // brings the stored bytes
 }
 
@@ -146,19 +147,33 @@ func (c *copier) choose(w *window) (need int64, err error) {
 		}
 		w.pieces[len(w.pieces)-1].to = n + 1
 	}
-	w.markEdges()
+	w.arrange()
 	return need, nil
 }
 
-// markEdges finds the groups that may have pages of other windows, too: the
-// first and the last of each source. Those of the snapshot end where windows do.
-func (w *window) markEdges() {
+// arrange finds the groups that may have pages of other windows, too (the first
+// and the last of each source: those of the snapshot end where windows do), and
+// puts those in front that can be decoded where they belong, in page order: what
+// is decoded there may spoil the page behind it.
+func (w *window) arrange() {
 	for i := range w.pieces {
 		p := &w.pieces[i]
 		first := i == 0 || w.pieces[i-1].source != p.source
 		last := i == len(w.pieces)-1 || w.pieces[i+1].source != p.source
 		p.edge = (first || last) && p.to-p.from < p.Count
+		p.run = -1
+		// Slots ascend and pages do so with them.
+		from, to := w.placed[p.from], w.placed[p.to-1]
+		if p.to-p.from == p.Count && int(to.page-from.page) == p.Count-1 {
+			p.run = int(from.page)
+		}
 	}
+	slices.SortStableFunc(w.pieces, func(a, b piece) int {
+		if a.run >= 0 && b.run >= 0 {
+			return a.run - b.run
+		}
+		return cmp.Compare(b.run, a.run)
+	})
 }
 
 // filler puts windows together.
@@ -173,9 +188,6 @@ func (f *filler) fill(ctx context.Context, w *window) error {
 	size, n := f.v.pageSize, int(w.last-w.first)+1
 	w.bytes = w.memory[:n*size]
 	w.sum = 0
-	if len(w.placed) < n {
-		f.fillZeros(w)
-	}
 	for i := range w.pieces {
 		p := &w.pieces[i]
 		if err := f.take(ctx, w, p); err != nil {
@@ -190,6 +202,9 @@ func (f *filler) fill(ctx context.Context, w *window) error {
 			}
 			w.sum ^= sum
 		}
+	}
+	if len(w.placed) < n {
+		f.fillZeros(w)
 	}
 	return nil
 }
@@ -212,9 +227,8 @@ func (f *filler) fillZeros(w *window) {
 // take puts the pages of a piece in their places.
 func (f *filler) take(ctx context.Context, w *window, p *piece) error {
 	size, all := f.v.pageSize, w.placed[p.from:p.to]
-	if begin, ok := p.inOneRun(all); ok && !p.edge {
-		// Decoded where it belongs.
-		return f.decode(ctx, p, w.bytes[begin*size:(begin+p.Count)*size])
+	if p.run >= 0 {
+		return f.decode(ctx, p, w.memory[p.run*size:])
 	}
 	group, err := f.load(ctx, p)
 	if err != nil {
@@ -226,24 +240,13 @@ func (f *filler) take(ctx context.Context, w *window, p *piece) error {
 	return nil
 }
 
-// inOneRun reports whether the window shows all pages of the group, one behind
-// the other, and from which of its own on.
-func (p *piece) inOneRun(placed []placed) (begin int, ok bool) {
-	if len(placed) != p.Count {
-		return 0, false
-	}
-	// Slots ascend and pages do so with them.
-	first, last := placed[0], placed[len(placed)-1]
-	return int(first.page), int(last.page-first.page) == p.Count-1
-}
-
-// decode decodes a group into dst, which has its size.
+// decode decodes a group into dst, which has room for it.
 func (f *filler) decode(ctx context.Context, p *piece, dst []byte) error {
 	stored, err := f.supply.wait(ctx, p)
 	if err != nil {
 		return err
 	}
-	_, err = f.v.sources[p.source].DecodeGroup(p.group, p.Extent, stored, dst[:0:len(dst)])
+	_, err = f.v.sources[p.source].DecodeGroup(p.group, p.Extent, stored, dst)
 	return err
 }
 
@@ -258,10 +261,10 @@ type sharedGroup struct {
 func (f *filler) load(ctx context.Context, p *piece) ([]byte, error) {
 	size := p.Count * f.v.pageSize
 	if !p.edge {
-		if cap(f.group) < size {
-			f.group = make([]byte, size)
+		if cap(f.group) < size+pack.DecodeSlack {
+			f.group = make([]byte, size+pack.DecodeSlack)
 		}
-		return f.group[:size], f.decode(ctx, p, f.group[:size])
+		return f.group[:size], f.decode(ctx, p, f.group)
 	}
 	shared, ok := f.groups.Get(p.groupID)
 	if !ok {

@@ -53,7 +53,7 @@ func (c *cursor) load(group int) error {
 	if cap(c.stored) < e.Stored {
 		c.stored = make([]byte, 0, e.Stored)
 	}
-	if n := e.Count * c.r.root.PageSize; cap(c.buf) < n {
+	if n := e.Count*c.r.root.PageSize + DecodeSlack; cap(c.buf) < n {
 		c.buf = make([]byte, 0, n)
 	}
 	c.pages, err = c.r.readGroup(c.buf, c.stored, group, e)
