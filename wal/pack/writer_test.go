@@ -64,7 +64,7 @@ func TestRefused(t *testing.T) {
 			_, ferr := w.Finish([]wal.TxnInfo{txn(1, 1, 0)}, mark(txn(1, 1, 0)))
 			return errors.Join(err, ferr)
 		}},
-		{"a snapshot is of one transaction", Snapshot, WriterOptions{}, func(w writer) error {
+		{"a snapshot or map is of one transaction", Snapshot, WriterOptions{}, func(w writer) error {
 			_, err := w.Finish([]wal.TxnInfo{txn(1, 1, 0), txn(2, 2, 0)}, mark(txn(2, 2, 0)))
 			return err
 		}},
