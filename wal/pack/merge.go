@@ -9,57 +9,89 @@ import (
 	"github.com/walback/walback/wal"
 )
 
-// Merge writes the segments in, which hold adjoining runs of transactions and
-// come in their order, as one segment to w. It keeps every version and every
-// transaction. It holds one group of each segment in memory.
+// Merge writes the segments in, which come in the order of their first
+// transactions and have no gaps between them, as one segment to w. It keeps every
+// version and every transaction. Where segments overlap, as they do after two have
+// merged the same ones, each must tell the same of what they share. It holds one
+// group of each segment in memory.
 func Merge(w io.Writer, place Place, o WriterOptions, in ...*Reader) (Info, error) {
 	if len(in) == 0 {
 		return Info{}, errors.New("pack: nothing to merge")
 	}
-	txns, err := mergeTxns(in)
+	txns, shares, err := mergeTxns(in)
 	if err != nil {
 		return Info{}, err
 	}
 	pw := NewWriter(w, Segment, in[0].root.PageSize, place, o)
-	if err := mergeVersions(pw, in); err != nil {
+	if err := mergeVersions(pw, shares); err != nil {
 		return Info{}, err
 	}
-	if _, err := pw.Finish(txns, in[len(in)-1].root.Mark); err != nil {
+	if _, err := pw.Finish(txns, shares[len(shares)-1].root.Mark); err != nil {
 		return Info{}, err
 	}
 	return pw.Info(), nil
 }
 
-// mergeTxns returns the transactions of in, or why they cannot be one segment.
-func mergeTxns(in []*Reader) ([]wal.TxnInfo, error) {
+// share is what is taken from one segment: its transactions from first on.
+type share struct {
+	*Reader
+	first wal.TXID
+}
+
+// mergeTxns returns the transactions of in and from where each is taken, or why
+// they cannot be one segment.
+func mergeTxns(in []*Reader) ([]wal.TxnInfo, []share, error) {
 	var txns []wal.TxnInfo
-	for i, r := range in {
+	var shares []share
+	for _, r := range in {
 		if r.root.Kind != Segment {
-			return nil, fmt.Errorf("merging %s: not a segment", r.place.Name)
+			return nil, nil, fmt.Errorf("merging %s: not a segment", r.place.Name)
 		}
 		if r.root.PageSize != in[0].root.PageSize {
-			return nil, fmt.Errorf("merging %s: pages of %d bytes behind pages of %d",
+			return nil, nil, fmt.Errorf("merging %s: pages of %d bytes behind pages of %d",
 				r.place.Name, r.root.PageSize, in[0].root.PageSize)
-		}
-		if i > 0 {
-			if err := adjoin(in[i-1].root.Last, r.root.First); err != nil {
-				return nil, fmt.Errorf("merging %s: %w", r.place.Name, err)
-			}
 		}
 		part, err := r.Txns()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		txns = append(txns, part...)
+		if part, err = behind(txns, part); err != nil {
+			return nil, nil, fmt.Errorf("merging %s: %w", r.place.Name, err)
+		}
+		if len(part) > 0 {
+			shares = append(shares, share{r, part[0].ID})
+			txns = append(txns, part...)
+		}
 	}
-	return txns, nil
+	return txns, shares, nil
+}
+
+// behind returns what part adds to txns, which it goes on from or agrees with.
+func behind(txns, part []wal.TxnInfo) ([]wal.TxnInfo, error) {
+	if len(txns) == 0 {
+		return part, nil
+	}
+	first, last := txns[0].ID, txns[len(txns)-1]
+	if part[0].ID < first {
+		return nil, fmt.Errorf("transaction %d comes in front of %d", part[0].ID, first)
+	}
+	for len(part) > 0 && part[0].ID <= last.ID {
+		if have := txns[part[0].ID-first]; have != part[0] {
+			return nil, fmt.Errorf("it tells otherwise of transaction %d than the segments in front: %+v, not %+v", have.ID, part[0], have)
+		}
+		part = part[1:]
+	}
+	if len(part) == 0 {
+		return nil, nil
+	}
+	return part, adjoin(last, part[0])
 }
 
 // mergeVersions adds the versions of in to w in key order.
-func mergeVersions(w *Writer, in []*Reader) error {
+func mergeVersions(w *Writer, in []share) error {
 	var q queue
 	for _, r := range in {
-		h := &head{cursor: r.cursor(0)}
+		h := &head{cursor: r.cursor(0), first: r.first}
 		defer h.stop()
 		if err := h.advance(); err != nil {
 			return err
@@ -86,17 +118,23 @@ func mergeVersions(w *Writer, in []*Reader) error {
 	return nil
 }
 
-// head is a cursor and the version it stands at.
+// head is a cursor and the version it stands at, none of a transaction in front
+// of first.
 type head struct {
 	*cursor
+	first wal.TXID
 	Version
 	ended bool
 }
 
 func (h *head) advance() error {
-	v, ok, err := h.read()
-	h.Version, h.ended = v, !ok
-	return err
+	for {
+		v, ok, err := h.read()
+		h.Version, h.ended = v, !ok
+		if err != nil || h.ended || v.TXID >= h.first {
+			return err
+		}
+	}
 }
 
 // queue is a heap of cursors; the one that stands at the least key is first.

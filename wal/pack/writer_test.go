@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -105,12 +106,16 @@ func TestFinished(t *testing.T) {
 	}
 }
 
-// TestMergeRefused: only adjoining segments of one page size merge.
+// TestMergeRefused: only segments of one page size merge that come in their order,
+// without a gap, and agree where they overlap.
 func TestMergeRefused(t *testing.T) {
 	h := newHistory(rand.New(rand.NewPCG(1, 1)), 512, 4, 9, 2)
 	place := testPlace
 	part := func(i, j int) *Reader { return open(t, h.encode(t, place, WriterOptions{}, i, j), place) }
 	other := newHistory(rand.New(rand.NewPCG(1, 1)), 1024, 4, 9, 2)
+	stranger := *h
+	stranger.txns = slices.Clone(h.txns)
+	stranger.txns[2].Checksum++
 	var snapshot bytes.Buffer
 	w := NewWriter(&snapshot, Snapshot, 512, place, WriterOptions{})
 	if _, err := w.Finish(h.txns[:1], wal.Mark{Txn: h.txns[0], PageSize: 512}); err != nil {
@@ -119,7 +124,8 @@ func TestMergeRefused(t *testing.T) {
 	for want, in := range map[string][]*Reader{
 		"nothing to merge":    nil,
 		"follows transaction": {part(0, 2), part(3, 4)},
-		"follows":             {part(0, 3), part(2, 4)},
+		"comes in front":      {part(1, 3), part(0, 4)},
+		"tells otherwise":     {part(0, 3), open(t, stranger.encode(t, place, WriterOptions{}, 2, 4), place)},
 		"pages of 1024 bytes": {part(0, 2), open(t, other.encode(t, place, WriterOptions{}, 2, 4), place)},
 		"not a segment":       {part(0, 2), open(t, snapshot.Bytes(), place)},
 	} {
