@@ -31,6 +31,17 @@ type lineage struct {
 	// that our memory is behind, not that another writer is at work.
 	proved, earlier, resumed bool
 
+	// tail is what the store has of g that is not final, from when g is proved on;
+	// leftovers has been merged into others. merging: a merge is under way; not
+	// another one before mergeAt.
+	tail      []member
+	leftovers []leftover
+	merging   bool
+	mergeAt   time.Time
+
+	// alone is when the store was last known to have nothing behind Mark.
+	alone time.Time
+
 	// imaging: a snapshot is being made; not another one before imageAt.
 	imaging bool
 	imageAt time.Time

@@ -188,6 +188,16 @@ type span struct {
 // is missing between others, the cover has a gap that shows when its objects
 // are opened.
 func cover(stored, pieces []PlanObject) []PlanObject {
+	var chosen []PlanObject
+	for _, s := range coverSpans(stored, pieces) {
+		chosen = append(chosen, s.PlanObject)
+	}
+	return chosen
+}
+
+// coverSpans is cover, with the last transaction of each object as far as names
+// tell.
+func coverSpans(stored, pieces []PlanObject) []span {
 	spans := make([]span, 0, len(stored)+len(pieces))
 	for _, o := range slices.Concat(stored, pieces) {
 		spans = append(spans, span{o, o.Last})
@@ -206,7 +216,7 @@ func cover(stored, pieces []PlanObject) []PlanObject {
 			next = spans[i].First
 		}
 	}
-	var chosen []PlanObject
+	var chosen []span
 	for i, reached := 0, wal.TXID(0); i < len(spans); {
 		// The object that reaches farthest of those that begin where we are; when
 		// none does, of those that begin next.
@@ -218,7 +228,7 @@ func cover(stored, pieces []PlanObject) []PlanObject {
 			}
 		}
 		if best >= 0 {
-			chosen = append(chosen, spans[best].PlanObject)
+			chosen = append(chosen, spans[best])
 			reached = spans[best].last
 		}
 	}

@@ -22,6 +22,7 @@ const (
 type segment struct {
 	info pack.Info
 	body *io.SectionReader
+	file *spoolFile   // that body lies in, nil: in memory
 	done func() error // lets go of it
 }
 
@@ -67,7 +68,7 @@ func mergeInMemory(o Object, from []*pack.Reader) (segment, error) {
 	var b bytes.Buffer
 	info, err := pack.Merge(&b, o.Place(), pack.WriterOptions{}, from...)
 	body := io.NewSectionReader(bytes.NewReader(b.Bytes()), 0, int64(b.Len()))
-	return segment{info, body, func() error { return nil }}, err
+	return segment{info: info, body: body, done: func() error { return nil }}, err
 }
 
 func (s *Spool) mergeInFile(o Object, from []*pack.Reader) (segment, error) {
@@ -83,5 +84,5 @@ func (s *Spool) mergeInFile(o Object, from []*pack.Reader) (segment, error) {
 	if err != nil {
 		return segment{}, errors.Join(err, f.drop())
 	}
-	return segment{info, io.NewSectionReader(f, 0, size), f.drop}, nil
+	return segment{info, io.NewSectionReader(f, 0, size), f, f.drop}, nil
 }

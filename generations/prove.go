@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
+	"time"
 
 	"github.com/walback/walback/wal"
 	"github.com/walback/walback/wal/pack"
@@ -30,6 +30,7 @@ func (w *Writer) prove(ctx context.Context, g *lineage) error {
 	w.mu.Lock()
 	done, stored, newest := g.proved, g.Manifest, g == w.current()
 	w.mu.Unlock()
+	began := time.Now()
 	var err error
 	switch {
 	case done:
@@ -41,7 +42,7 @@ func (w *Writer) prove(ctx context.Context, g *lineage) error {
 	}
 	if err == nil {
 		w.mu.Lock()
-		g.proved = true
+		g.proved, g.alone = true, began
 		w.mu.Unlock()
 	}
 	return err
@@ -94,59 +95,52 @@ func (w *Writer) proveStored(ctx context.Context, g *lineage) error {
 		next++ // the segment behind may be ours: sameSegment will tell
 	}
 	w.mu.Unlock()
-	ahead := ""
-	prefix, after := generationPrefix(w.client, p.ID), ""
+	prefix := generationPrefix(w.client, p.ID)
 	missing := map[string]bool{prefix + manifestName: true}
 	if p.Snapshot != 0 {
 		missing[g.object(w.client, SnapshotObject).Key()] = true
 	}
-	if p.Segment != "" { // begin the listing right before it
-		after = strings.TrimSuffix(p.Segment, segmentExt)
+	if p.Segment != "" {
+		prefix += walDir + "/"
 		missing = map[string]bool{p.Segment: true}
 	}
-	for e, err := range w.shipper.store.List(ctx, prefix, after) {
+	var segments []PlanObject
+	ahead := ""
+	for e, err := range w.shipper.store.List(ctx, prefix, "") {
 		if err != nil {
 			return err
 		}
 		delete(missing, e.Key)
 		o, err := ParseKey(e.Key)
-		if err == nil && o.Kind == SegmentObject && o.First >= next {
+		switch {
+		case err != nil || o.Kind != SegmentObject || o.Client != w.client:
+		case max(o.First, o.Last) >= next:
 			ahead = e.Key
+		case o.First <= p.Mark.Txn.ID:
+			segments = append(segments, PlanObject{Object: o, Size: e.Size})
 		}
-	}
-	if len(missing) > 0 && p.Segment != "" {
-		merged, err := w.hasMerged(ctx, p)
-		if err != nil {
-			return err
-		}
-		if merged {
-			clear(missing)
+		if err == nil && o.Kind == SegmentObject && o.Last == p.Mark.Txn.ID {
+			delete(missing, p.Segment) // merged into this one
 		}
 	}
 	for key := range missing {
+		if ahead != "" {
+			break // which says more
+		}
 		return &conflictError{ours: true, what: fmt.Sprintf("the store has lost %s", key)}
+	}
+	parts, leftovers := takeInventory(segments)
+	if n := len(parts); n > 0 {
+		parts[n-1].last = p.Mark.Txn.ID
 	}
 	w.mu.Lock()
 	g.proved = true
+	g.tail, g.leftovers = tailOf(parts), leftovers
 	w.mu.Unlock()
 	if ahead != "" {
 		return &conflictError{ours: true, what: fmt.Sprintf("the store has %s, which is ahead of transaction %d, the last one known here", ahead, p.Mark.Txn.ID)}
 	}
 	return nil
-}
-
-// hasMerged reports whether a merged segment ends where p stands: somebody has
-// tidied the store and removed the segment that we put.
-func (w *Writer) hasMerged(ctx context.Context, p progress) (bool, error) {
-	for e, err := range w.shipper.store.List(ctx, generationPrefix(w.client, p.ID)+walDir+"/", "") {
-		if err != nil {
-			return false, err
-		}
-		if o, err := ParseKey(e.Key); err == nil && o.Kind == SegmentObject && o.Last == p.Mark.Txn.ID {
-			return true, nil
-		}
-	}
-	return false, nil
 }
 
 // sameManifest returns nil when the store's manifest is ours.

@@ -28,6 +28,7 @@ type room struct {
 	spool  *Spool
 	limit  int64 // bytes
 	logger *slog.Logger
+	copies *copies // of what is in the store: they give way
 
 	mu   sync.Mutex
 	held int64 // bytes that wait
@@ -42,7 +43,7 @@ func newRoom(s *Spool, limit int64, log *slog.Logger) *room {
 			limit = min(max(size/10, leastSpool), mostSpool)
 		}
 	}
-	return &room{spool: s, limit: limit, logger: log}
+	return &room{spool: s, limit: limit, logger: log, copies: newCopies(s, limit, log)}
 }
 
 // disk returns the size of the filesystem that the spool is on, and how much of
@@ -89,7 +90,25 @@ func (r *room) admit(n int64) error {
 		r.fill()
 		return tell(ErrSpoolFull, "%d bytes wait in the spool, which may hold %d: no room for %d", r.held, r.limit, n)
 	}
+	r.copies.leave(r.limit - r.held - n)
+	return r.spare(n)
+}
+
+// spare is the spool's, once the copies have given way.
+func (r *room) spare(n int64) error {
+	if r.spool.spare(n) == nil {
+		return nil
+	}
+	r.copies.leave(0)
 	return r.spool.spare(n)
+}
+
+// keep keeps a copy of seg, which is stored as o, where what waits leaves room.
+func (r *room) keep(o Object, seg segment) error {
+	r.mu.Lock()
+	left := r.limit - r.held
+	r.mu.Unlock()
+	return r.copies.keep(o, seg, left)
 }
 
 // fill notes that the spool is full. The caller holds mu.
@@ -107,7 +126,7 @@ func (r *room) ready() error {
 	if r.full {
 		return tell(ErrSpoolFull, "the spool has been full (%d bytes): capture begins again when half of it is shipped", r.limit)
 	}
-	return r.spool.spare(0)
+	return r.spare(0)
 }
 
 // emptied reports whether the spool has room again since it was full.

@@ -94,6 +94,10 @@ func (w *Writer) shipSegment(ctx context.Context, g *lineage) error {
 	if len(pieces) == 0 {
 		return nil
 	}
+	grace := w.shipper.merging.options.Grace
+	if err := w.alone(ctx, g, grace/2); err != nil {
+		return err
+	}
 	o := g.segment(w.client, pieces[0].First)
 	seg, err := w.shipper.spool.merge(o, pieces)
 	if err != nil {
@@ -101,17 +105,24 @@ func (w *Writer) shipSegment(ctx context.Context, g *lineage) error {
 	}
 	defer seg.done() // a leftover is removed when the spool is opened
 	info, size := seg.info, seg.body.Size()
+	began := time.Now()
 	w.mu.Lock()
-	w.pace.Begin(time.Now(), w.shipper.options.Interval)
+	w.pace.Begin(began, w.shipper.options.Interval)
 	w.mu.Unlock()
 	err = w.shipper.store.Put(ctx, o.Key(), seg.body)
+	if err == nil {
+		defer w.shipper.merging.keep(w, o, seg)
+	}
 	if errors.Is(err, ErrExists) {
 		info, size, err = w.sameSegment(ctx, g, o)
+	}
+	if err == nil {
+		err = w.alone(ctx, g, grace) // it may have taken long
 	}
 	if err != nil {
 		return err
 	}
-	return w.segmentShipped(g, o, info.Mark, size)
+	return w.segmentShipped(g, o, info.Mark, size, began)
 }
 
 // maxPieces bounds the files that are open while a segment is made.
@@ -150,9 +161,13 @@ func (w *Writer) localDamage(err error) error {
 	return err
 }
 
-// segmentShipped notes that transactions up to mark are in the store.
-func (w *Writer) segmentShipped(g *lineage, o Object, mark wal.Mark, size int64) error {
+// segmentShipped notes that transactions up to mark are in the store, by a Put that
+// began then.
+func (w *Writer) segmentShipped(g *lineage, o Object, mark wal.Mark, size int64, began time.Time) error {
 	defer w.shipper.images.consider(w, g)
+	defer w.shipper.merging.consider(w, g)
+	var final []member
+	defer func() { w.shipper.merging.tell(final) }()
 	return w.shipped(g, PlanObject{Object: o, Size: size}, func() (garbage []string) {
 		n := 0
 		for n < len(g.pieces) && g.pieces[n].Last <= mark.Txn.ID {
@@ -161,6 +176,8 @@ func (w *Writer) segmentShipped(g *lineage, o Object, mark wal.Mark, size int64)
 		}
 		g.pieces = slices.Delete(slices.Clone(g.pieces), 0, n)
 		g.Mark, g.Segment = mark, o.Key()
+		g.alone = began
+		final = g.setTail(append(slices.Clip(g.tail), member{PlanObject: PlanObject{Object: o, Size: size}, last: mark.Txn.ID}))
 		g.Behind += segmentCost(size)
 		return garbage
 	})

@@ -36,20 +36,24 @@ func newRig(t *testing.T, s generations.Store, dir string, interval time.Duratio
 // newRoomyRig is newRig with a limit for the spool.
 func newRoomyRig(t *testing.T, s generations.Store, dir string, interval time.Duration, limit int64) *rig {
 	t.Helper()
+	return newRigWith(t, s, dir, generations.ShipperOptions{Interval: interval, SpoolLimit: limit})
+}
+
+// newRigWith is newRig with the given options.
+func newRigWith(t *testing.T, s generations.Store, dir string, o generations.ShipperOptions) *rig {
+	t.Helper()
 	sp, err := generations.OpenSpool(dir, testURL)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := &rig{t: t, store: s, dir: dir, spool: sp, broken: make(chan error, 16), room: make(chan string, 16)}
-	r.shipper = generations.NewShipper(s, sp, generations.ShipperOptions{
-		Interval: interval,
-		Logger:   slog.New(slog.NewTextHandler(testLog{t}, nil)),
-		Packs:    packs{s, sp},
-		OnBroken: func(_ string, err error) { r.broken <- err },
-
-		SpoolLimit: limit,
-		OnRoom:     func(client string) { r.room <- client },
-	})
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.NewTextHandler(testLog{t}, nil))
+	}
+	o.Packs = packs{s, sp}
+	o.OnBroken = func(_ string, err error) { r.broken <- err }
+	o.OnRoom = func(client string) { r.room <- client }
+	r.shipper = generations.NewShipper(s, sp, o)
 	t.Cleanup(r.close)
 	return r
 }

@@ -29,6 +29,9 @@ type ShipperOptions struct {
 	// By default a tenth of the filesystem, at least 64 MiB and at most 16 GiB.
 	SpoolLimit int64
 
+	// Merge says how what has been shipped is merged into fewer segments.
+	Merge MergeOptions
+
 	// Packs opens stored and local objects. Without it, no snapshots but the
 	// first of a generation are made.
 	Packs Opener
@@ -56,6 +59,7 @@ type Shipper struct {
 	room     *room
 	schedule schedule
 	images   imaging
+	merging  *merging
 	cancel   context.CancelFunc
 	work     sync.WaitGroup // the schedule's goroutine
 
@@ -80,6 +84,7 @@ func NewShipper(s Store, sp *Spool, o ShipperOptions) *Shipper {
 	sh := &Shipper{store: s, spool: sp, options: o, cancel: cancel, writers: make(map[string]*Writer)}
 	sh.room = newRoom(sp, o.SpoolLimit, o.Logger)
 	sh.images.ctx = ctx
+	sh.merging = newMerging(ctx, sh, o.Merge)
 	sh.schedule = schedule{
 		limit: o.Uploads,
 		take:  sh.takeTurn,
@@ -228,8 +233,13 @@ func (s *Shipper) Close() error {
 	s.cancel()
 	s.work.Wait()
 	s.images.wait()
+	s.merging.wait()
 	return nil
 }
+
+// Merged returns when nothing that has been shipped is left to merge. What has
+// become part of other segments may still be in the store.
+func (s *Shipper) Merged(ctx context.Context) error { return s.merging.settled(ctx) }
 
 // DatabaseStatus is how far one database has come.
 type DatabaseStatus struct {

@@ -133,9 +133,9 @@ func (m *memory) List(ctx context.Context, prefix, after string) iter.Seq2[gener
 				continue
 			}
 			m.mu.Lock()
-			size := int64(len(m.objects[k]))
+			b, ok := m.objects[k]
 			m.mu.Unlock()
-			if !yield(generations.Entry{Key: k, Size: size}, nil) {
+			if ok && !yield(generations.Entry{Key: k, Size: int64(len(b))}, nil) {
 				return
 			}
 		}
@@ -175,7 +175,7 @@ func (m *memory) Delete(ctx context.Context, key string) error {
 	m.mu.Lock()
 	delete(m.objects, key)
 	m.mu.Unlock()
-	return nil
+	return m.leave("delete", key)
 }
 
 func (m *memory) String() string { return "memory:" }

@@ -1,0 +1,159 @@
+package generations
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+)
+
+// Compaction merges the segments of clients in a store, from anywhere: the mount
+// that writes them may go on, and others may compact the same. It reads all that
+// it merges from the store, through files in the directory for temporary files.
+// Interrupted at any point, it has lost nothing; the next one goes on.
+type Compaction struct {
+	store    Store
+	grace    time.Duration
+	replaced []replaced // in the order of due
+}
+
+// NewCompaction returns a Compaction in s. What has been merged is deleted after
+// the grace; zero is right only when nobody else reads or writes.
+func NewCompaction(s Store, grace time.Duration) *Compaction {
+	return &Compaction{store: s, grace: grace}
+}
+
+// Compacted is what a compaction has made of one generation.
+type Compacted struct {
+	Generation ID
+	Merged     int // segments
+	Into       int // segments that have taken their place
+	Segments   int // that make up the generation now
+	Leftovers  int // of earlier merges, which are to be deleted too
+}
+
+// Merge merges the segments of a client, and yields what it has made of each
+// generation, oldest first.
+func (c *Compaction) Merge(ctx context.Context, client string) ([]Compacted, error) {
+	var ids []ID
+	for name, err := range c.store.Dirs(ctx, clientPrefix(client)) {
+		if err != nil {
+			return nil, err
+		}
+		if id, err := ParseID(name); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	var all []Compacted
+	for _, id := range ids {
+		done := Compacted{Generation: id}
+		var err error
+		for range maxTries { // somebody else may merge, and delete, the same
+			if err = c.mergeGeneration(ctx, client, &done); !isVanished(err) {
+				break
+			}
+		}
+		all = append(all, done)
+		if err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
+// mergeGeneration makes of one generation final segments, and one more, in front
+// of the newest.
+func (c *Compaction) mergeGeneration(ctx context.Context, client string, done *Compacted) error {
+	stored, err := storedSegments(ctx, c.store, client, done.Generation)
+	if err != nil {
+		return err
+	}
+	parts, leftovers := takeInventory(stored)
+	done.Segments = len(parts)
+	for _, l := range leftovers {
+		some, err := c.engine().redundant(ctx, l.member, l.left)
+		if err != nil {
+			return err
+		}
+		done.Leftovers += len(some)
+		c.replace(some)
+	}
+	for tail := tailOf(parts); len(tail) > 2; {
+		run := fullRun(tail[:len(tail)-1], math.MaxInt)
+		if run == nil {
+			run = tail[:len(tail)-1]
+		}
+		one, err := c.engine().merge(ctx, run)
+		if err != nil {
+			return err
+		}
+		c.replace(run)
+		done.Merged, done.Into = done.Merged+len(run), done.Into+1
+		done.Segments -= len(run) - 1
+		tail = tailOf(merged(tail, one))
+	}
+	return nil
+}
+
+func (c *Compaction) engine() *merger {
+	return &merger{
+		store:   c.store,
+		create:  createUnnamed,
+		local:   func(Object) (*os.File, bool) { return nil, false },
+		through: func(f *spoolFile) io.Writer { return f },
+		cores:   runtime.GOMAXPROCS(0),
+		kept:    func(Object, segment) error { return nil },
+	}
+}
+
+// createUnnamed returns a file that goes with the process, however it ends.
+func createUnnamed() (*spoolFile, error) {
+	f, err := os.CreateTemp("", "walback-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &spoolFile{f, nil}, nil
+}
+
+func (c *Compaction) replace(run []member) {
+	for _, p := range run {
+		c.replaced = append(c.replaced, replaced{p.Object, time.Now().Add(c.grace)})
+	}
+}
+
+// Replaced returns how many segments Delete would delete, and how long it would
+// wait for the grace to end.
+func (c *Compaction) Replaced() (n int, wait time.Duration) {
+	if n = len(c.replaced); n > 0 {
+		wait = max(time.Until(c.replaced[n-1].due), 0)
+	}
+	return n, wait
+}
+
+// Delete deletes what has been merged, when the grace is over. An error matches
+// ErrDenied when it may not; nothing is wrong then with what the store has.
+func (c *Compaction) Delete(ctx context.Context) error {
+	for len(c.replaced) > 0 {
+		next := c.replaced[0]
+		wait := time.NewTimer(time.Until(next.due))
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			return ctx.Err()
+		}
+		if err := c.store.Delete(ctx, next.Key()); err != nil {
+			return err
+		}
+		c.replaced = c.replaced[1:]
+	}
+	return nil
+}

@@ -1,0 +1,316 @@
+package generations
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Grace is how long a segment stays in the store, by default, after it has become
+// part of another: what is being read meanwhile goes on, and a writer that was
+// stopped for less than half of it cannot put a segment under a name that somebody
+// has used and freed again (see Writer.alone).
+const Grace = 5 * time.Minute
+
+// mergeShare is how much of one core merging takes, by default.
+const mergeShare = 0.25
+
+// MergeOptions say how a Shipper merges what it has shipped. The zero value works.
+type MergeOptions struct {
+	Grace time.Duration // default Grace
+	Share float64       // of one core that merging may take; default a quarter, 1: does not rest
+	Off   bool          // leaves merging to others
+
+	// OnFinal is told of each segment that has become final, once it is in the store.
+	OnFinal func(o PlanObject)
+}
+
+// merging makes few segments of many, in the background: one at a time, of the
+// copies that the shipper has kept where it can, resting most of the time. It asks
+// the store for nothing as long as nothing is shipped, and has goroutines only
+// while there is something to merge, or to delete.
+type merging struct {
+	shipper *Shipper
+	ctx     context.Context
+	options MergeOptions
+
+	mu       sync.Mutex
+	pending  []mergeJob
+	replaced []replaced // in the order of due
+	merger   bool       // its goroutine runs
+	remover  bool
+	refused  bool          // the store does not let us delete
+	idle     chan struct{} // closed when merger ends; nil when nobody waits
+	work     sync.WaitGroup
+}
+
+// mergeJob is the next merge of a generation.
+type mergeJob struct {
+	w *Writer
+	g *lineage
+}
+
+// replaced is an object that is to be deleted.
+type replaced struct {
+	Object
+	due time.Time
+}
+
+func newMerging(ctx context.Context, s *Shipper, o MergeOptions) *merging {
+	if o.Grace <= 0 {
+		o.Grace = Grace
+	}
+	if o.Share <= 0 {
+		o.Share = mergeShare
+	}
+	return &merging{shipper: s, ctx: ctx, options: o}
+}
+
+// keep keeps a copy of seg, which has been put as o.
+func (m *merging) keep(w *Writer, o Object, seg segment) {
+	if m.options.Off {
+		return
+	}
+	if err := m.shipper.room.keep(o, seg); err != nil {
+		m.shipper.options.Logger.Warn("no copy is kept of what was shipped; merging it will read the store", "client", w.client, "error", err)
+	}
+}
+
+// consider queues the next merge of g if one is due.
+func (m *merging) consider(w *Writer, g *lineage) {
+	w.mu.Lock()
+	due := !m.options.Off && !g.merging && !time.Now().Before(g.mergeAt) && (nextMerge(g.tail) != nil || len(g.leftovers) > 0)
+	if due {
+		g.merging = true
+	}
+	w.mu.Unlock()
+	if !due {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pending = append(m.pending, mergeJob{w, g})
+	if !m.merger && m.ctx.Err() == nil {
+		m.merger = true
+		m.work.Go(m.mergeAll)
+	}
+}
+
+// mergeAll does what is pending.
+func (m *merging) mergeAll() {
+	for {
+		m.mu.Lock()
+		if len(m.pending) == 0 || m.ctx.Err() != nil {
+			m.merger = false
+			if m.idle != nil {
+				close(m.idle)
+				m.idle = nil
+			}
+			m.mu.Unlock()
+			return
+		}
+		job := m.pending[0]
+		m.pending = m.pending[1:]
+		m.mu.Unlock()
+		m.sweep(job.w, job.g)
+		m.mergeOne(job.w, job.g)
+		m.consider(job.w, job.g)
+	}
+}
+
+// wait returns when nothing is being merged or deleted. The context has ended.
+func (m *merging) wait() { m.work.Wait() }
+
+// settled returns when nothing is left to merge.
+func (m *merging) settled(ctx context.Context) error {
+	m.mu.Lock()
+	if !m.merger {
+		m.mu.Unlock()
+		return nil
+	}
+	if m.idle == nil {
+		m.idle = make(chan struct{})
+	}
+	idle := m.idle
+	m.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// sweep has deleted what an earlier process has merged and not deleted.
+func (m *merging) sweep(w *Writer, g *lineage) {
+	w.mu.Lock()
+	found := g.leftovers
+	g.leftovers = nil
+	w.mu.Unlock()
+	for _, l := range found {
+		done, err := m.engine().redundant(m.ctx, l.member, l.left)
+		m.replace(done)
+		if err != nil && m.ctx.Err() == nil {
+			m.shipper.options.Logger.Warn("segments that have been merged into others are left in the store", "client", w.client, "error", err)
+		}
+	}
+}
+
+// mergeRetry is after how long a merge that failed is tried again, when something
+// is shipped then.
+const mergeRetry = time.Minute
+
+// mergeOne does the next merge of g. Nothing is lost without it, so a failure is
+// told, and it is tried again with a later segment.
+func (m *merging) mergeOne(w *Writer, g *lineage) {
+	w.mu.Lock()
+	run := slices.Clone(nextMerge(g.tail))
+	if run == nil {
+		g.merging = false
+		w.mu.Unlock()
+		return
+	}
+	w.mu.Unlock()
+	log := m.shipper.options.Logger.With("client", w.client, "generation", g.ID)
+	began := time.Now()
+	one, err := m.merge(run)
+	w.mu.Lock()
+	g.merging = false
+	if err != nil {
+		g.mergeAt = time.Now().Add(mergeRetry)
+		w.mu.Unlock()
+		if isVanished(err) { // somebody else has merged them
+			err = errors.Join(err, m.survey(w, g))
+		}
+		if m.ctx.Err() == nil {
+			log.Warn("segments could not be merged; it is tried again later", "first", run[0].First, "error", err)
+		}
+		return
+	}
+	final := g.setTail(merged(g.tail, one))
+	left := len(g.tail)
+	w.mu.Unlock()
+	log.Debug("merged segments", "segments", len(run), "into", one.name(), "bytes", one.Size, "took", time.Since(began), "left", left)
+	m.shipper.room.copies.forget(run)
+	m.replace(run)
+	m.shipper.hasPut(one.PlanObject)
+	m.tell(final)
+}
+
+// tell tells of segments that have become final. No lock is held.
+func (m *merging) tell(final []member) {
+	for _, p := range final {
+		if m.options.OnFinal != nil {
+			m.options.OnFinal(p.PlanObject)
+		}
+	}
+}
+
+// survey makes the tail of g what the store has.
+func (m *merging) survey(w *Writer, g *lineage) error {
+	stored, err := storedSegments(m.ctx, m.shipper.store, w.client, g.ID)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	parts, leftovers := takeInventory(slices.DeleteFunc(stored, func(o PlanObject) bool { return o.First > g.Mark.Txn.ID }))
+	for _, p := range g.tail {
+		if n := len(parts); n > 0 && p.First > parts[n-1].First { // put since
+			parts[n-1].last = p.First - 1
+			parts = append(parts, p)
+		}
+	}
+	if n := len(parts); n > 0 {
+		parts[n-1].last = g.Mark.Txn.ID
+	}
+	g.tail, g.leftovers = tailOf(parts), leftovers
+	return nil
+}
+
+func (m *merging) merge(run []member) (member, error) {
+	return m.engine().merge(m.ctx, run)
+}
+
+// engine returns what merges for m.
+func (m *merging) engine() *merger {
+	return &merger{
+		store:  m.shipper.store,
+		create: m.shipper.spool.create,
+		local:  m.shipper.room.copies.open,
+		through: func(f *spoolFile) io.Writer {
+			w := &sparing{spoolFile: f}
+			if m.options.Share >= 1 {
+				return w
+			}
+			return &resting{Writer: w, ctx: m.ctx, share: m.options.Share, rested: time.Now()}
+		},
+		cores: 1,
+		kept: func(o Object, seg segment) error {
+			if (PlanObject{Object: o, Size: seg.body.Size()}).Final() {
+				return nil
+			}
+			return m.shipper.room.keep(o, seg)
+		},
+	}
+}
+
+// replace has the parts of a run deleted, when what reads them has had time to
+// end, and their place has been taken.
+func (m *merging) replace(run []member) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	due := time.Now().Add(m.options.Grace)
+	for _, p := range run {
+		m.replaced = append(m.replaced, replaced{p.Object, due})
+	}
+	if !m.remover && m.ctx.Err() == nil {
+		m.remover = true
+		m.work.Go(m.removeAll)
+	}
+}
+
+// removeAll deletes what has been replaced, each when it is due. What is left when
+// the process ends is found by the next one.
+func (m *merging) removeAll() {
+	for {
+		m.mu.Lock()
+		if len(m.replaced) == 0 || m.ctx.Err() != nil {
+			m.remover = false
+			m.mu.Unlock()
+			return
+		}
+		next := m.replaced[0]
+		m.mu.Unlock()
+		wait := time.NewTimer(time.Until(next.due))
+		select {
+		case <-wait.C:
+			m.remove(next.Object)
+		case <-m.ctx.Done():
+		}
+		wait.Stop()
+		m.mu.Lock()
+		m.replaced = m.replaced[1:]
+		m.mu.Unlock()
+	}
+}
+
+// remove deletes o. That it cannot be deleted harms nothing, so it is said once.
+func (m *merging) remove(o Object) {
+	if m.refused {
+		return
+	}
+	err := m.shipper.store.Delete(m.ctx, o.Key())
+	if err == nil || m.ctx.Err() != nil {
+		return
+	}
+	if errors.Is(err, ErrDenied) {
+		m.refused = true
+		m.shipper.options.Logger.Warn("what has been merged into other segments cannot be deleted, and stays in the store", "error", err)
+		return
+	}
+	m.shipper.options.Logger.Warn("a segment that has been merged into another is left in the store", "object", o.Key(), "error", err)
+}
