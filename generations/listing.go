@@ -154,6 +154,7 @@ func (d *draft) done() *listing {
 		if !slices.IsSortedFunc(s.stored, inKeyOrder) { // they may have been put in another order
 			s.stored = slices.SortedFunc(slices.Values(s.stored), inKeyOrder)
 		}
+		s.stored = cover(s.stored, nil) // the others have become part of these
 		s.cover = cover(s.stored, s.pieces)
 		if s.manifest == nil && len(s.images) == 0 && len(s.cover) == 0 {
 			delete(d.shelves, id)
@@ -256,11 +257,37 @@ func list(ctx context.Context, client string, st Store, sp *Spool, before *listi
 			return nil, err
 		}
 	}
-	if err := d.scan(ctx, client, st, clientPrefix(client), before.lastKey); err != nil {
+	if err := d.scan(ctx, client, st, clientPrefix(client), d.forgetTail(client)); err != nil {
 		return nil, err
 	}
 	d.setLocal(local)
 	return d.done(), nil
+}
+
+// relisted is how many segments are listed again at most, because some of them
+// may have become part of others: what one request can list.
+const relisted = 1000
+
+// forgetTail forgets the segments of the newest generation that may be merged, if
+// they are few, and returns the key behind which the store has to be listed.
+func (d *draft) forgetTail(client string) (after string) {
+	s := d.shelves[d.newest]
+	if s == nil {
+		return d.lastKey
+	}
+	n := 0
+	for n < len(s.stored) && s.stored[n].Final() {
+		n++
+	}
+	if tail := len(s.stored) - n; tail == 0 || tail > relisted {
+		return d.lastKey
+	}
+	s = d.edit(d.newest)
+	s.stored = s.stored[:n:n]
+	if n == 0 {
+		return generationPrefix(client, d.newest) + walDir + "/"
+	}
+	return s.stored[n-1].Key()
 }
 
 // listOwn makes a listing of a client that only this process writes, out of what

@@ -104,19 +104,20 @@ func (l lookup) segments(ctx context.Context, s *shelf, from, to wal.TXID) ([]Pl
 		return nil, err
 	}
 	next := from
+	var needed []PlanObject
 	for i, info := range infos {
-		if info.First.ID > next {
+		switch {
+		case info.First.ID > next:
 			return nil, l.gap(s, next, info.First.ID-1)
+		case info.Last.ID >= next: // else it has only what others have, whatever its name promised
+			needed = append(needed, run[i])
+			next = info.Last.ID + 1
 		}
-		if i == 0 && info.Last.ID < from {
-			break
-		}
-		next = info.Last.ID + 1
 	}
 	if next <= to {
 		return nil, l.gap(s, next, to)
 	}
-	return run, nil
+	return needed, nil
 }
 
 // allInfos returns what the roots of objects tell.

@@ -65,7 +65,7 @@ func OpenTimeline(ctx context.Context, client string, s Store, spool *Spool, pac
 func (t *Timeline) Client() string { return t.client }
 
 // Refresh takes note of what is new: two listings of what comes behind what is
-// known. What has been removed is found out when a plan needs it.
+// known and final. What else has been removed is found out when a plan needs it.
 func (t *Timeline) Refresh(ctx context.Context) error { return t.list(ctx, false) }
 
 func (t *Timeline) list(ctx context.Context, whole bool) error {
