@@ -23,6 +23,7 @@ func TestMain(m *testing.M) {
 		"actor":       runActor,
 		"speaker":     runSpeaker,
 		"contender":   runContender,
+		"stresser":    runStresser,
 	})
 }
 

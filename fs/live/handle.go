@@ -51,10 +51,10 @@ func (n *node) openHandle(flags uint32) (h gofs.FileHandle, answer uint32, chang
 	if err := n.tree.admit(roleOf(name)); err != nil {
 		return nil, 0, false, err
 	}
-	defer n.tree.watcher.Names(false)()
 	if err := n.refuseSecondWriter(); err != nil {
 		return nil, 0, false, err
 	}
+	defer n.tree.watcher.Names(false)()
 	fd, st, p, err := n.openTruncating(flags)
 	if err != nil {
 		return nil, 0, false, err

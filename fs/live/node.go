@@ -28,6 +28,7 @@ type node struct {
 	// mu guards what follows.
 	mu      sync.Mutex
 	handles []*handle // open ones
+	closed  time.Time // when one was closed last
 	kept    *keptFile // set once the file has lost its last name
 }
 
@@ -177,6 +178,7 @@ func (n *node) remove(h *handle) {
 	if i := slices.Index(n.handles, h); i >= 0 {
 		n.handles = slices.Delete(n.handles, i, i+1)
 	}
+	n.closed = time.Now()
 }
 
 // inode returns the inode of a child with the attributes st, and tells the
