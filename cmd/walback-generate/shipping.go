@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"github.com/walback/walback/cache"
 	"github.com/walback/walback/generations"
@@ -44,8 +45,10 @@ func newShipping(ctx context.Context, dir string, url generations.URL) (s *shipp
 	}
 	s.shipper = generations.NewShipper(s.store, s.spool, generations.ShipperOptions{
 		OnlyFlush: true,
-		Packs:     s.cache,
-		Logger:    slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		// A month leaves merging all the time that it takes.
+		Merge:  generations.MergeOptions{Share: 1, Grace: grace},
+		Packs:  s.cache,
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if s.writer, err = s.shipper.Database(database, database); err != nil {
 		return nil, errors.Join(err, s.close())
@@ -63,14 +66,19 @@ func openStore(ctx context.Context, u generations.URL) (generations.Store, error
 		Region: u.Region, PathStyle: u.PathStyle})
 }
 
-// flush returns when what has been appended is in the store.
+// grace is shorter than that of a mount, since there is nobody else who reads.
+// Snapshots are made meanwhile.
+const grace = 2 * time.Minute
+
+// flush returns when what has been appended is in the store, and what is due has
+// been merged.
 func (s *shipping) flush(ctx context.Context) error {
-	return errors.Join(s.shipper.Flush(ctx), s.writer.Err())
+	return errors.Join(s.shipper.Flush(ctx), s.writer.Err(), s.shipper.Merged(ctx))
 }
 
 // settle returns when everything is stored.
 func (s *shipping) settle(ctx context.Context) error {
-	if err := errors.Join(s.writer.Close(), s.shipper.Flush(ctx)); err != nil {
+	if err := errors.Join(s.writer.Close(), s.shipper.Flush(ctx), s.shipper.Merged(ctx)); err != nil {
 		return err
 	}
 	return tidy(ctx, s.store, database)
