@@ -2,14 +2,13 @@ package history
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"iter"
 	"sync"
 	"syscall"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/walback/walback/generations"
 	"github.com/walback/walback/wal"
@@ -66,41 +65,49 @@ func (t *logText) lines() int64 {
 
 func (t *logText) size() int64 { return t.lines() * int64(len(logHead)) }
 
-// from yields the lines from line n on.
-func (t *logText) from(ctx context.Context, n int64) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		if n == 0 && !yield(logHead, nil) {
-			return
-		}
-		skip := max(0, n-1)
-		for _, p := range t.parts {
-			if skip >= p.lines {
-				skip -= p.lines
-				continue
-			}
-			if !t.part(ctx, p, skip, yield) {
-				return
-			}
-			skip = 0
-		}
+// Lines are made by the chunk, so that the kernel, which reads ahead and out of
+// order, has each made once.
+const (
+	chunkLines = 1024
+	keptChunks = 8
+)
+
+// chunk returns the lines of chunk n.
+func (t *logText) chunk(ctx context.Context, n int64) ([]byte, error) {
+	text := make([]byte, 0, chunkLines*len(logHead))
+	first, end := n*chunkLines, (n+1)*chunkLines
+	if first == 0 {
+		text = append(text, logHead...)
 	}
+	at := int64(1) // line that a part begins with
+	for _, p := range t.parts {
+		from, to := max(first, at), min(end, at+p.lines)
+		if from < to {
+			span := generations.Span{Generation: p.generation, First: p.first + wal.TXID(from-at), Last: p.first + wal.TXID(to-at-1)}
+			var err error
+			if text, err = t.add(ctx, text, p, span); err != nil {
+				return nil, err
+			}
+		}
+		at += p.lines
+	}
+	return text, nil
 }
 
-// part yields the lines of p from line n on; false when no more are wanted.
-func (t *logText) part(ctx context.Context, p logPart, n int64, yield func(string, error) bool) bool {
-	span := generations.Span{Generation: p.generation, First: p.first + wal.TXID(n), Last: p.first + wal.TXID(p.lines-1)}
+// add appends the lines of a span of p.
+func (t *logText) add(ctx context.Context, text []byte, p logPart, span generations.Span) ([]byte, error) {
 	for txn, err := range t.client.timeline.Txns(ctx, span) {
 		if err != nil {
-			yield("", err)
-			return false
+			return nil, err
 		}
-		line := fmt.Sprintf(logLine, txn.ID, txn.Time, txn.Pages,
+		before := len(text)
+		text = fmt.Appendf(text, logLine, txn.ID, txn.Time, txn.Pages,
 			int64(txn.Pages)*int64(p.pageSize), int64(txn.Size)*int64(p.pageSize), p.generation)
-		if !yield(line, nil) {
-			return false
+		if n := len(text) - before; n != len(logHead) {
+			return nil, fmt.Errorf("the line of transaction %d of generation %s has %d bytes", txn.ID, p.generation, n)
 		}
 	}
-	return true
+	return text, nil
 }
 
 // logNode is the log of a client. It grows.
@@ -154,22 +161,27 @@ func (l *logNode) Open(ctx context.Context, _ uint32) (gofs.FileHandle, uint32, 
 	if err != nil {
 		return nil, 0, l.client.tree.failed("log of "+l.client.name, err)
 	}
-	f := &logFile{text: text}
+	chunks, err := lru.New[int64, *logChunk](keptChunks)
+	if err != nil {
+		panic("history: " + err.Error()) // only a size below one is refused
+	}
+	f := &logFile{text: text, chunks: chunks}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	return f, 0, 0
 }
 
-// logFile is an open log. It goes on from where the last read ended.
+// logFile is an open log.
 type logFile struct {
 	text   *logText
 	ctx    context.Context // ends with Release
 	cancel context.CancelFunc
+	chunks *lru.Cache[int64, *logChunk] // by number
+}
 
-	mu   sync.Mutex
-	at   int64  // number of line
-	line string // "": none yet
-	next func() (string, error, bool)
-	stop func()
+// logChunk is some lines of a log.
+type logChunk struct {
+	mu   sync.Mutex // held while text is made
+	text []byte     // nil: not made yet
 }
 
 var (
@@ -187,14 +199,16 @@ func (f *logFile) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRe
 
 // read fills buf up to its capacity, or to the end of the log.
 func (f *logFile) read(buf []byte, off int64) ([]byte, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	const length = int64(len(logHead))
+	const length = int64(chunkLines * len(logHead))
 	for len(buf) < cap(buf) && off < f.text.size() {
-		if err := f.seek(off / length); err != nil {
+		text, err := f.chunk(off / length)
+		if err != nil {
 			return nil, err
 		}
-		part := f.line[off%length:]
+		if off%length >= int64(len(text)) {
+			return nil, fmt.Errorf("the log ends at byte %d of %d", off, f.text.size())
+		}
+		part := text[off%length:]
 		part = part[:min(len(part), cap(buf)-len(buf))]
 		buf = append(buf, part...)
 		off += int64(len(part))
@@ -202,42 +216,26 @@ func (f *logFile) read(buf []byte, off int64) ([]byte, error) {
 	return buf, nil
 }
 
-// seek makes line n the current one.
-func (f *logFile) seek(n int64) error {
-	if f.line != "" && f.at == n {
-		return nil
+// chunk returns the lines of chunk n.
+func (f *logFile) chunk(n int64) ([]byte, error) {
+	c := new(logChunk)
+	if known, ok, _ := f.chunks.PeekOrAdd(n, c); ok {
+		f.chunks.Get(n) // it is in use
+		c = known
 	}
-	if f.line == "" || f.at+1 != n {
-		f.rest()
-		f.next, f.stop = iter.Pull2(f.text.from(f.ctx, n))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.text == nil {
+		text, err := f.text.chunk(f.ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		c.text = text
 	}
-	line, err, ok := f.next()
-	if err == nil && !ok {
-		err = errors.New("the log ended early")
-	}
-	if err == nil && len(line) != len(logHead) {
-		err = fmt.Errorf("line %d of the log has %d bytes", n, len(line))
-	}
-	if err != nil {
-		f.rest()
-		return err
-	}
-	f.at, f.line = n, line
-	return nil
-}
-
-// rest ends the walk through the log.
-func (f *logFile) rest() {
-	if f.stop != nil {
-		f.stop()
-	}
-	f.line, f.next, f.stop = "", nil, nil
+	return c.text, nil
 }
 
 func (f *logFile) Release(context.Context) syscall.Errno {
 	f.cancel()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.rest()
 	return 0
 }
