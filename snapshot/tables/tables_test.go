@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -388,4 +389,20 @@ func FuzzDamaged(f *testing.F) {
 			t.Errorf("%d pages were written for %d", pages, d.pages)
 		}
 	})
+}
+
+// Bytes that an extension has reserved at the end of each page stay reserved.
+func TestReservedBytes(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "db")
+	fill(t, file, 1024, 300, "PRAGMA auto_vacuum=FULL")
+	if out, err := exec.Command("sqlite3", "-batch", file, ".filectrl reserve_bytes 40", "VACUUM").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if m := newImage(t, file); m.bytes[20] != 40 {
+		t.Fatalf("%d bytes are reserved, want 40", m.bytes[20])
+	}
+	for _, table := range []string{"orders", "keyed", "other"} {
+		take(t, file, dir, table)
+	}
 }
