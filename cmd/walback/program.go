@@ -74,6 +74,7 @@ func (p *program) command() *cli.Command {
 			p.walCommand(),
 			p.logCommand(),
 			p.restoreCommand(),
+			p.compactCommand(),
 			p.statusCommand(),
 			p.versionCommand(),
 			p.helpCommand(),
