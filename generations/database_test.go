@@ -223,7 +223,30 @@ func (p packs) OpenPack(ctx context.Context, o generations.PlanObject) (*pack.Re
 	if int64(len(b)) != o.Size {
 		return nil, fmt.Errorf("%s has %d bytes, listed %d", o.Key(), len(b), o.Size)
 	}
-	return pack.Open(bytes.NewReader(b), o.Size, o.Place(), pack.ReaderOptions{})
+	return pack.Open(bytes.NewReader(b), o.Size, o.Place(), pack.ReaderOptions{
+		Elsewhere: func(place pack.Place, size int64) (io.ReaderAt, pack.Memory) {
+			return wholeObject{p.store, generations.KeyAt(o.Client, place), size}, nil
+		},
+	})
+}
+
+// wholeObject reads an object of a store, that has a size, whole each time.
+type wholeObject struct {
+	store generations.Store
+	key   string
+	size  int64
+}
+
+func (o wholeObject) ReadAt(b []byte, off int64) (int, error) {
+	body, err := o.store.Get(context.Background(), o.key, off, int64(len(b)))
+	if err != nil {
+		return 0, err
+	}
+	defer body.Close()
+	if body.ObjectSize != o.size {
+		return 0, fmt.Errorf("%s has %d bytes, a map says %d", o.key, body.ObjectSize, o.size)
+	}
+	return io.ReadFull(body, b)
 }
 
 // read returns the database that a plan makes up.

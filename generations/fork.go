@@ -97,20 +97,13 @@ func (w *Writer) child(g *lineage, at stateRecord, id ID) *lineage {
 		ID: id, File: g.File, PageSize: g.PageSize,
 		Parent: &Parent{Generation: at.generation, Txn: at.txn.ID},
 		Mark:   wal.Mark{Txn: at.txn, PageSize: at.pageSize},
-		// A snapshot is due when what lies under the fork and its own segments come
-		// to what would make one due in g.
-		SnapshotSize: g.SnapshotSize, Behind: g.Behind,
+		Below:  g.below(),
 	}}
-	if g.needsBase() {
-		c.SnapshotSize = g.baseSize
+	if g.Snapshot > at.txn.ID { // that one is of no use
+		c.Below = tailLength + 1
 	}
-	if g.Snapshot > at.txn.ID { // the last one is of no use
-		c.Behind += imageWorth(g.SnapshotSize)
-	}
-	for _, p := range g.pieces {
-		if p.First <= at.txn.ID {
-			c.Behind += segmentCost(p.size)
-		}
+	if len(g.pieces) > 0 {
+		c.Below++
 	}
 	return c
 }

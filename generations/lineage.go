@@ -42,9 +42,7 @@ type lineage struct {
 	// alone is when the store was last known to have nothing behind Mark.
 	alone time.Time
 
-	// imaging: a snapshot is being made; not another one before imageAt.
-	imaging bool
-	imageAt time.Time
+	maps mapState
 }
 
 // piece is a saved run of transactions.

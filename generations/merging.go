@@ -23,9 +23,6 @@ type MergeOptions struct {
 	Grace time.Duration // default Grace
 	Share float64       // of one core that merging may take; default a quarter, 1: does not rest
 	Off   bool          // leaves merging to others
-
-	// OnFinal is told of each segment that has become final, once it is in the store.
-	OnFinal func(o PlanObject)
 }
 
 // merging makes few segments of many, in the background: one at a time, of the
@@ -190,23 +187,14 @@ func (m *merging) mergeOne(w *Writer, g *lineage) {
 		}
 		return
 	}
-	final := g.setTail(merged(g.tail, one))
+	g.setTail(merged(g.tail, one))
 	left := len(g.tail)
 	w.mu.Unlock()
 	log.Debug("merged segments", "segments", len(run), "into", one.name(), "bytes", one.Size, "took", time.Since(began), "left", left)
 	m.shipper.room.copies.forget(run)
 	m.replace(run)
 	m.shipper.hasPut(one.PlanObject)
-	m.tell(final)
-}
-
-// tell tells of segments that have become final. No lock is held.
-func (m *merging) tell(final []member) {
-	for _, p := range final {
-		if m.options.OnFinal != nil {
-			m.options.OnFinal(p.PlanObject)
-		}
-	}
+	m.shipper.maps.consider(w, g)
 }
 
 // survey makes the tail of g what the store has.

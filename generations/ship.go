@@ -14,11 +14,6 @@ import (
 	"github.com/walback/walback/wal/pack"
 )
 
-// segmentCost is what a segment of so many bytes adds to the wish for a new
-// snapshot: its size, but never less than what asking the store for one more
-// object is worth.
-func segmentCost(size int64) int64 { return max(size, 16<<10) }
-
 // shipManifest puts generation.json.
 func (w *Writer) shipManifest(ctx context.Context, g *lineage) error {
 	o := g.object(w.client, ManifestObject)
@@ -55,7 +50,7 @@ func (w *Writer) shipBase(ctx context.Context, g *lineage) error {
 		return err
 	}
 	return w.shipped(g, PlanObject{Object: o, Size: size}, func() []string {
-		g.Snapshot, g.SnapshotSize = o.First, size
+		g.Snapshot = o.First
 		return nil
 	})
 }
@@ -164,10 +159,8 @@ func (w *Writer) localDamage(err error) error {
 // segmentShipped notes that transactions up to mark are in the store, by a Put that
 // began then.
 func (w *Writer) segmentShipped(g *lineage, o Object, mark wal.Mark, size int64, began time.Time) error {
-	defer w.shipper.images.consider(w, g)
+	defer w.shipper.maps.consider(w, g)
 	defer w.shipper.merging.consider(w, g)
-	var final []member
-	defer func() { w.shipper.merging.tell(final) }()
 	return w.shipped(g, PlanObject{Object: o, Size: size}, func() (garbage []string) {
 		n := 0
 		for n < len(g.pieces) && g.pieces[n].Last <= mark.Txn.ID {
@@ -177,8 +170,7 @@ func (w *Writer) segmentShipped(g *lineage, o Object, mark wal.Mark, size int64,
 		g.pieces = slices.Delete(slices.Clone(g.pieces), 0, n)
 		g.Mark, g.Segment = mark, o.Key()
 		g.alone = began
-		final = g.setTail(append(slices.Clip(g.tail), member{PlanObject: PlanObject{Object: o, Size: size}, last: mark.Txn.ID}))
-		g.Behind += segmentCost(size)
+		g.setTail(append(slices.Clip(g.tail), member{PlanObject: PlanObject{Object: o, Size: size}, last: mark.Txn.ID}))
 		return garbage
 	})
 }

@@ -32,8 +32,7 @@ type ShipperOptions struct {
 	// Merge says how what has been shipped is merged into fewer segments.
 	Merge MergeOptions
 
-	// Packs opens stored and local objects. Without it, no snapshots but the
-	// first of a generation are made.
+	// Packs opens stored and local objects. Without it, no maps are made.
 	Packs Opener
 
 	// OnShipped is told of every object that has got into the store.
@@ -58,7 +57,7 @@ type Shipper struct {
 	options  ShipperOptions
 	room     *room
 	schedule schedule
-	images   imaging
+	maps     mapping
 	merging  *merging
 	cancel   context.CancelFunc
 	work     sync.WaitGroup // the schedule's goroutine
@@ -83,7 +82,7 @@ func NewShipper(s Store, sp *Spool, o ShipperOptions) *Shipper {
 	ctx, cancel := context.WithCancel(context.Background())
 	sh := &Shipper{store: s, spool: sp, options: o, cancel: cancel, writers: make(map[string]*Writer)}
 	sh.room = newRoom(sp, o.SpoolLimit, o.Logger)
-	sh.images.ctx = ctx
+	sh.maps.ctx = ctx
 	sh.merging = newMerging(ctx, sh, o.Merge)
 	sh.schedule = schedule{
 		limit: o.Uploads,
@@ -232,7 +231,7 @@ func (s *Shipper) Close() error {
 	s.mu.Unlock()
 	s.cancel()
 	s.work.Wait()
-	s.images.wait()
+	s.maps.wait()
 	s.merging.wait()
 	return nil
 }

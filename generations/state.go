@@ -36,12 +36,12 @@ type progress struct {
 	Parent   *Parent  `json:"parent,omitempty"` // what a fork goes on from
 
 	// What the store has.
-	Manifest     bool     `json:"manifest"`
-	Snapshot     wal.TXID `json:"snapshot"`       // newest, 0: none yet
-	SnapshotSize int64    `json:"snapshot_bytes"` // of it
-	Behind       int64    `json:"behind"`         // cost of the segments behind it, see segmentCost
-	Segment      string   `json:"segment"`        // key of the newest, "" for none
-	Mark         wal.Mark `json:"mark"`           // behind the newest segment, or else the first snapshot or the parent's transaction
+	Manifest bool     `json:"manifest"`
+	Snapshot wal.TXID `json:"snapshot"`  // newest, 0: none yet
+	MapBytes int64    `json:"map_bytes"` // what it takes beside pages, when it is a map
+	Below    int      `json:"below"`     // in a fork: how many segments its first snapshot would be of, see below
+	Segment  string   `json:"segment"`   // key of the newest, "" for none
+	Mark     wal.Mark `json:"mark"`      // behind the newest segment, or else the first snapshot or the parent's transaction
 }
 
 // statePath returns where the state of client lies. Its name is a hash because

@@ -56,11 +56,14 @@ func tailOf(parts []member) []member {
 	return parts[n:]
 }
 
-// setTail makes parts, which begin where the tail of g does, its tail, and returns
-// those that have become final. The caller holds the Writer's mu.
-func (g *lineage) setTail(parts []member) (final []member) {
+// setTail makes parts, which begin where the tail of g does, its tail, and notes
+// which have become final. The caller holds the Writer's mu.
+func (g *lineage) setTail(parts []member) {
 	g.tail = tailOf(parts)
-	return parts[:len(parts)-len(g.tail)]
+	for _, p := range parts[:len(parts)-len(g.tail)] {
+		g.maps.final = p.last
+		g.maps.bytes += p.Size
+	}
 }
 
 // nextMerge returns which adjoining parts of a tail, ascending, are to become one

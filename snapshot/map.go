@@ -21,17 +21,17 @@ const (
 // MapStats tells what a map has become.
 type MapStats struct {
 	Size    int64 // bytes
+	Index   int64 // of them, those that are not pages
 	Leaves  int   // of the map
 	Kept    int   // those that are an earlier map's
 	Written int64 // pages that were written into the map itself
 }
 
-// WriteMap writes a map of the view to w; mark is where capture stood behind its
-// transaction. The map refers to those packs of the view that are lasting, and
+// WriteMap writes a map of the view to w. It refers to those packs of the view that are lasting, and
 // to what they refer to; the pages that lie in others are written into the map,
 // and those that WriteMap finds scattered too widely. It reads indexes, and of
 // pages only these. After an error, what was written is no pack.
-func WriteMap(w io.Writer, place pack.Place, v *View, mark wal.Mark, lasting func(pack.Place) bool) (MapStats, error) {
+func WriteMap(w io.Writer, place pack.Place, v *View, lasting func(pack.Place) bool) (MapStats, error) {
 	m := &mapMaker{
 		v: v, base: v.sources[len(v.sources)-1], page: make([]byte, v.pageSize), groups: make(map[groupID]*scattered),
 	}
@@ -42,7 +42,7 @@ func WriteMap(w io.Writer, place pack.Place, v *View, mark wal.Mark, lasting fun
 		m.kept = m.base.Reader
 	}
 	var err error
-	if m.w, err = pack.NewMapWriter(w, place, mark, m.kept, pack.WriterOptions{}); err != nil {
+	if m.w, err = pack.NewMapWriter(w, place, v.at, v.pageSize, m.kept, pack.WriterOptions{}); err != nil {
 		return MapStats{}, err
 	}
 	m.stats.Leaves = pack.LeafCount(v.at.Size)
@@ -52,6 +52,7 @@ func WriteMap(w io.Writer, place pack.Place, v *View, mark wal.Mark, lasting fun
 		}
 	}
 	m.stats.Size, err = m.w.Finish()
+	m.stats.Index = m.stats.Size - m.w.Own()
 	return m.stats, err
 }
 

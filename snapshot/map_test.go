@@ -46,7 +46,7 @@ func (l *lineage) storeMap(t fataler, i int, lasting func(pack.Place) bool, pack
 	}
 	place := pack.Place{Generation: generation, Name: "snapshot/" + l.txns[i].ID.String()}
 	var b bytes.Buffer
-	stats, err := WriteMap(&b, place, v, l.mark(i), lasting)
+	stats, err := WriteMap(&b, place, v, lasting)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -97,7 +97,7 @@ func (m *month) mapOver(segments ...*pack.Reader) MapStats {
 	v := m.view(append(segments, m.base)...)
 	o := object{place: pack.Place{Generation: generation, Name: "snapshot/" + m.txn.ID.String()}}
 	var b bytes.Buffer
-	stats, err := WriteMap(&b, o.place, v, m.mark(), always)
+	stats, err := WriteMap(&b, o.place, v, always)
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -26,6 +26,7 @@ type MapWriter struct {
 	refs map[int]int // to objects, by their numbers
 	seen map[*Reader]int
 	next int    // number of the next object
+	own  int64  // stored bytes of the groups in the map itself
 	sum  uint32 // XOR of the checksums of all pages so far
 	zero []byte
 
@@ -38,14 +39,14 @@ type MapWriter struct {
 
 // NewMapWriter returns a MapWriter for the database as of the transaction at.
 // base is nil, or a map of an earlier transaction: leaves of it can be kept.
-func NewMapWriter(w io.Writer, place Place, at wal.Mark, base *Reader, o WriterOptions) (*MapWriter, error) {
-	if !wal.ValidPageSize(at.PageSize) {
-		return nil, fmt.Errorf("pack %s: %d is no page size", place.Name, at.PageSize)
+func NewMapWriter(w io.Writer, place Place, at wal.TxnInfo, pageSize int, base *Reader, o WriterOptions) (*MapWriter, error) {
+	if !wal.ValidPageSize(pageSize) {
+		return nil, fmt.Errorf("pack %s: %d is no page size", place.Name, pageSize)
 	}
 	if o.GroupSize == 0 {
 		o.GroupSize = 64 << 10
 	}
-	o.GroupSize = min(max(o.GroupSize, at.PageSize), 4<<20)
+	o.GroupSize = min(max(o.GroupSize, pageSize), 4<<20)
 	if o.Sealer == nil {
 		o.Sealer = Checksummed{}
 	}
@@ -55,15 +56,15 @@ func NewMapWriter(w io.Writer, place Place, at wal.Mark, base *Reader, o WriterO
 	}
 	m.root = root{
 		Info: Info{
-			Kind: Map, PageSize: at.PageSize, First: at.Txn, Last: at.Txn, Txns: 1, Mark: at,
+			Kind: Map, PageSize: pageSize, First: at, Last: at, Txns: 1, Mark: wal.Mark{Txn: at, PageSize: pageSize},
 		},
 		mapped: &mapRoot{self: MapObject{number: 1}},
 	}
-	m.zero = make([]byte, at.PageSize)
+	m.zero = make([]byte, pageSize)
 	if base != nil && base.root.mapped != nil {
 		m.goOn(base)
 	}
-	return m, m.write(appendHeader(nil, Map, at.PageSize, false))
+	return m, m.write(appendHeader(nil, Map, pageSize, false))
 }
 
 // goOn takes over the objects of an earlier map.
@@ -129,6 +130,7 @@ func (m *MapWriter) cut() error {
 	if err != nil {
 		return err
 	}
+	m.own += int64(stored)
 	count := len(m.slots)
 	m.leaf.Groups = append(m.leaf.Groups, LeafGroup{m.root.mapped.self.number, Extent{off, stored, count}, count})
 	for slot, i := range m.slots {
@@ -260,6 +262,9 @@ func (m *MapWriter) Finish() (int64, error) {
 	m.err = errFinished
 	return m.off, nil
 }
+
+// Own returns how many bytes of the map are pages.
+func (m *MapWriter) Own() int64 { return m.own }
 
 // Info returns what Open will tell of the map. It is valid after Finish.
 func (m *MapWriter) Info() Info { return m.root.Info }

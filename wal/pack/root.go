@@ -168,7 +168,7 @@ func (f *fields) info(r *Info) (flags byte) {
 	size := f.byte()
 	flags = f.byte()
 	if size < 9 || size > 16 || r.Kind < Segment || r.Kind > Map || flags&^flagsKnown != 0 ||
-		flags&flagLog == 0 && flags&flagBigEndian != 0 || flags&flagFuzzy != 0 && r.Kind != Snapshot {
+		flags&flagLog == 0 && flags&flagBigEndian != 0 || flags&flagFuzzy != 0 && r.Kind != Snapshot || flags&flagLog != 0 && r.Kind == Map {
 		f.fail()
 		return 0
 	}

@@ -1,0 +1,188 @@
+package generations_test
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/walback/walback/generations"
+	"github.com/walback/walback/wal"
+	"github.com/walback/walback/wal/pack"
+)
+
+// snapshots returns what is sent to whenever a snapshot gets into the store.
+func (m *memory) snapshots() <-chan struct{} {
+	made := make(chan struct{}, 8)
+	m.hook(nil, func(c call) error {
+		if isSnapshot(c) {
+			made <- struct{}{}
+		}
+		return nil
+	})
+	return made
+}
+
+func isSnapshot(c call) bool { return c.op == "put" && strings.HasSuffix(c.key, ".snap") }
+
+// list returns what the store has of the client's generations.
+func (m *memory) list(t *testing.T) []generations.GenerationInfo {
+	t.Helper()
+	tl, err := generations.OpenTimeline(t.Context(), client, m, nil, packs{m, nil})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gens, err := tl.Generations(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return gens
+}
+
+// Behind a final segment, a map is made of it and of what there was, and views
+// begin with it.
+func TestMapOfFinalSegments(t *testing.T) {
+	m := newMemory()
+	made := m.snapshots()
+	r := newRig(t, m, t.TempDir(), time.Microsecond)
+	w, d := r.open(), newDatabase(60, wal.MaxPageSize)
+	r.begin(w, d.base(true))
+	wait(t, made)
+	all := func(n int) []int {
+		for len(d.pages) < n {
+			d.pages = append(d.pages, nil)
+		}
+		changed := make([]int, n)
+		for i := range changed {
+			changed[i] = i
+		}
+		return changed
+	}
+	d.noisy = true
+	for i := range 2 {
+		w.Append(d.write(all(520 + i))) // more than 32 MiB
+		r.flush()
+		wait(t, made)
+	}
+	w.Append(d.write([]int{0, 7}))
+	r.flush()
+	tl, err := generations.OpenTimeline(t.Context(), client, m, nil, packs{m, nil})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := tl.At(t.Context(), generations.Latest(), d.last.Time)
+	if err != nil || len(plan.Objects) != 2 || plan.Objects[1].First != 3 || plan.Objects[1].Size > 4<<20 {
+		t.Fatalf("plan %v, %v", plan, err)
+	}
+	snaps, err := tl.Snapshots(t.Context(), plan.Generation)
+	if err != nil || len(snaps) != 3 || snaps[1].Info.Kind != pack.Map || snaps[2].Info.Kind != pack.Map {
+		t.Fatalf("snapshots %+v, %v", snaps, err)
+	}
+	wantHistory(t, m, nil, d.history)
+}
+
+// forkOften makes a database whose newest generation lies over two others, with
+// some ten segments in each.
+func forkOften(t *testing.T, r *rig, seed uint64) (*generations.Writer, *database) {
+	w, d := r.open(), newDatabase(seed, 512)
+	for len(d.pages) < 30 {
+		d.pages = append(d.pages, d.page())
+	}
+	r.begin(w, d.base(false))
+	for range 2 {
+		for range 10 {
+			w.Append(d.commit())
+			r.flush()
+		}
+		r.fork(w, d, d.last.ID-2)
+	}
+	return w, d
+}
+
+// A fork gets a map of its own when what lies under it are many segments; what
+// is needed of them is copied, since they may be merged.
+func TestMapOfFork(t *testing.T) {
+	m := newMemory()
+	made := m.snapshots()
+	r := newRigWith(t, m, t.TempDir(), generations.ShipperOptions{
+		Interval: time.Microsecond, Merge: generations.MergeOptions{Off: true},
+	})
+	w, d := forkOften(t, r, 92)
+	wait(t, made)
+	w.Append(d.commit())
+	r.flush()
+	wait(t, made)
+	w.Append(d.commit())
+	r.flush()
+	gens := m.list(t)
+	if len(gens) != 3 || gens[0].Snapshots != 1 || gens[1].Snapshots != 0 || gens[2].Snapshots != 1 {
+		t.Fatalf("generations %+v", gens)
+	}
+	wantHistory(t, m, nil, d.history)
+	for _, e := range m.keys() {
+		if o, err := generations.ParseKey(e); err == nil && o.Kind == generations.SegmentObject && o.Generation != gens[2].ID {
+			if err := m.Delete(t.Context(), e); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	tl, err := generations.OpenTimeline(t.Context(), client, m, nil, packs{m, nil})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := tl.At(t.Context(), generations.Latest(), d.last.Time)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newest := d.history[len(d.history)-1]
+	if b, err := (packs{m, nil}).read(t.Context(), plan); err != nil || plan.Txn != newest.TxnInfo || !bytes.Equal(b, newest.content) {
+		t.Fatalf("without what lies under the map: %v, or it differs", err)
+	}
+}
+
+// The process is killed before a map is put, and before it knows that it has
+// been; or the store says that it has not been. The next one goes on.
+func TestCrashWhileMapping(t *testing.T) {
+	for name, fail := range map[string]error{"put": nil, "reply lost": errors.New("reply lost")} {
+		t.Run(name, func(t *testing.T) {
+			m := newMemory()
+			r := newRigWith(t, m, t.TempDir(), generations.ShipperOptions{
+				Interval: time.Microsecond, Merge: generations.MergeOptions{Off: true},
+			})
+			w, d := forkOften(t, r, 93)
+			var mu sync.Mutex
+			var crashes []crash
+			made := make(chan struct{}, 8)
+			record := func(when string) func(call) error {
+				return func(c call) error {
+					if !isSnapshot(c) {
+						return nil
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					crashes = append(crashes, crash{when, copyDir(t, r.dir), m.clone(), slices.Clone(d.history)})
+					if when == "before" {
+						return nil
+					}
+					made <- struct{}{}
+					return fail
+				}
+			}
+			m.hook(record("before"), record("after"))
+			w.Append(d.commit())
+			r.flush()
+			wait(t, made)
+			r.close()
+			m.hook(nil, nil)
+			crashes = append(crashes, crash{"at the end", r.dir, m, d.history})
+			for _, c := range crashes {
+				t.Run(c.when, func(t *testing.T) {
+					c.recover(t, d)
+				})
+			}
+		})
+	}
+}
