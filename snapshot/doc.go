@@ -19,6 +19,9 @@
 //     without being written since, is zeros too, whatever older versions of it
 //     there are (package wal, PageSums, says the same of checksums).
 //
-// The history mount, restore, and the next snapshot all read a View: there is
+// In place of the snapshot there may be a map (see package pack), which [WriteMap]
+// makes of a View.
+//
+// The history mount, restore, and the next map all read a View: there is
 // no second way to put a database together.
 package snapshot

@@ -19,5 +19,10 @@
 // which every page occurs once. The index lists the exact keys of every group;
 // the root lists the index blocks; the trailer says where the root is.
 //
+// A map is a pack too, of a kind of its own: in place of an index it has leaves,
+// which tell where each page of a database lies as of one transaction, in the map
+// or in other packs. It is read by the same methods; a [Reader] of a map reads
+// groups of other objects as its own.
+//
 // docs/format.md has every byte.
 package pack
