@@ -95,3 +95,17 @@ func (s *states) sums(g *lineage, id wal.TXID) (*wal.PageSums, stateRecord, erro
 	sums, err := c.sums(n)
 	return sums, c.records[n-1], err
 }
+
+// Settled reports whether the store has everything that was appended, and Resume
+// would tell the state behind it. It is false while something is being saved.
+func (w *Writer) Settled() bool {
+	if !w.saving.TryLock() {
+		return false
+	}
+	defer w.saving.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	g := w.current()
+	return g != nil && len(w.lineages) == 1 && g.usable() && g.File == w.file && !w.working() &&
+		g.last == g.Mark.Txn && !w.states.off && w.states.last.txn == g.last.ID
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -168,6 +169,7 @@ func (m *mounted) openLive(ctx context.Context) (err error) {
 		Name:        m.o.url.String(),
 		AllowOther:  m.o.allowOther,
 		Passthrough: m.o.pass,
+		Rests:       filepath.Join(m.spool.Dir(), "rests"),
 		Logger:      m.logger,
 		Now:         m.now,
 	})
@@ -322,7 +324,11 @@ func (m *mounted) close(ctx context.Context, w io.Writer) error {
 		_ = m.shipper.Flush(ship)
 	}
 	live := errors.Join(detached(err, m.live, w), m.live.Close())
-	return errors.Join(past, live, m.named(m.shipper.Flush(ship)), m.release())
+	flushed := m.named(m.shipper.Flush(ship))
+	if err := m.live.Remember(); err != nil {
+		m.logger.Warn("the next mount will read all databases, because how they were left cannot be remembered", "error", err)
+	}
+	return errors.Join(past, live, flushed, m.release())
 }
 
 // release closes everything but the mounts.

@@ -37,7 +37,7 @@ type mountStatus struct {
 type databaseStatus struct {
 	Path   string `json:"path"`
 	Client string `json:"client"`
-	// Capture is what fs/live says: reading, following or broken.
+	// Capture is what fs/live says: reading, following, broken or resting.
 	Capture      string   `json:"capture"`
 	Generation   string   `json:"generation,omitempty"`
 	Captured     wal.TXID `json:"captured"`
@@ -156,10 +156,14 @@ func statusOf(captured []live.Status, shipped []generations.DatabaseStatus) []da
 	all := []databaseStatus{}
 	for _, c := range captured {
 		client, _ := generations.ClientOf(c.Path)
-		d := shippingStatus(left[client])
+		s, shipping := left[client]
+		d := shippingStatus(s)
 		delete(left, client)
 		d.Path, d.Client, d.Capture = c.Path, client, c.Phase
 		d.Captured, d.CapturedTime = c.Last.ID, jsonTime(c.Last.Time)
+		if !shipping && c.Phase == "resting" { // since before this mount: it is all in the store
+			d.Shipped, d.ShippedTime = d.Captured, d.CapturedTime
+		}
 		if c.Error != "" {
 			d.Error = c.Error
 		}

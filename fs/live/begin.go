@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/walback/walback/wal"
 )
@@ -359,6 +360,10 @@ var errReached = errors.New("reached")
 func (d *database) follow(sums *wal.PageSums, txn wal.TxnInfo) {
 	d.sums, d.last = sums, txn
 	d.phase, d.err, d.backoff = following, nil, 0
+	d.verified = verified{txn.ID, time.Now()} // the file has been read
+	d.set.mu.Lock()
+	defer d.set.mu.Unlock()
+	d.set.lull(d)
 }
 
 // maxFork is how many bytes of pages a fork begins with at most: the

@@ -26,20 +26,27 @@ type world struct {
 	backing string // if not dir itself
 	inGate  int64
 	passed  bool // reads and writes go past the daemon
-	sqlite  *child
-	fs      *FS
-	set     *set
-	said    log
+	// resting: databases rest as soon as nobody uses them, and how they do is
+	// remembered in a file.
+	resting  bool
+	restFile string
+	sqlite   *child
+	fs       *FS
+	set      *set
+	said     log
 
 	mu    sync.Mutex
 	sinks map[string]*recorder
 }
 
+var restingFlag = flag.Bool("live.resting", false, "let databases rest as soon as nobody uses them")
+
 var passedFlag = flag.Bool("live.passed", false, "have the kernel pass reads and writes past the daemon")
 
 func newWorld(t *testing.T, inGate int64) *world {
 	needFUSE(t)
-	w := &world{t: t, dir: filepath.Join(t.TempDir(), "data"), inGate: inGate, passed: *passedFlag, sinks: make(map[string]*recorder)}
+	w := &world{t: t, dir: filepath.Join(t.TempDir(), "data"), inGate: inGate, passed: *passedFlag, resting: *restingFlag, sinks: make(map[string]*recorder)}
+	w.restFile = filepath.Join(t.TempDir(), "rests")
 	w.sqlite = startSQLite(t)
 	if err := os.Mkdir(w.dir, 0755); err != nil {
 		t.Fatal(err)
@@ -70,6 +77,12 @@ func (w *world) mountAt(now func() time.Time) {
 	f, err := mount(w.dir, Options{Backing: w.backing, Logger: logger, InProcess: true, Passthrough: w.passed}, func(root string) (watcher, error) {
 		w.set = newSet(root, func(path string) (Sink, error) { return w.sink(path), nil }, now, logger)
 		w.set.inGate = w.inGate
+		if w.resting {
+			w.set.restAfter, w.set.settleTime = time.Millisecond, 0
+		}
+		w.set.restFile = w.restFile
+		w.set.recall()
+		defer func() { w.set.remembered = nil }()
 		return w.set, w.set.takeInAll("")
 	})
 	if err != nil {

@@ -25,10 +25,12 @@ const (
 	following
 	// broken: capture failed; it begins again with a new generation at retry.
 	broken
+	// resting: nobody uses it; rested says how it was left, see rest.go.
+	resting
 )
 
 func (p phase) String() string {
-	return [...]string{"idle", "reading", "following", "broken"}[p]
+	return [...]string{"idle", "reading", "following", "broken", "resting"}[p]
 }
 
 // database follows one database of the mount: it reads its log, gives every
@@ -46,6 +48,7 @@ type database struct {
 	id                            fileID              // of the main file, once claimed
 	others                        map[string]struct{} // hard links to it that have been seen
 	left                          fileState           // of the main file, when nobody had it open any more
+	rewritten                     bool                // it was found to be otherwise since, and left is how
 
 	// mu guards what follows. A gate holds it while the operation it guards is
 	// carried out, so that nobody looks at a log that is half changed.
@@ -76,6 +79,8 @@ type database struct {
 	ending    []wal.Pgno            // pages of the log while it is being cut
 	synced    synced                // the last commit that was seen to be synced
 	verified  verified
+	rested    *rest // how it was left last
+	shipping  Sink  // what takes commits no more, while resting; nil if it never did
 	err       error // why the phase is broken
 	retry     time.Time
 	backoff   time.Duration
@@ -89,7 +94,7 @@ func (d *database) logger() *slog.Logger { return d.set.logger.With("database", 
 func (d *database) look() {
 	d.unlooked = false
 	switch d.phase {
-	case idle:
+	case idle, resting:
 		return
 	case broken:
 		d.again()
@@ -278,7 +283,10 @@ const (
 func (d *database) close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.phase == following {
+	switch d.phase {
+	case resting:
+		return nil
+	case following:
 		d.look()
 		d.save()
 	}

@@ -43,6 +43,9 @@ type Options struct {
 	Passthrough bool
 	// Debug logs every request of the kernel.
 	Debug bool
+	// Rests is a file in which the mount remembers how it left databases that nobody
+	// used, so that the next one need not read them; empty: there is none.
+	Rests string
 	// InProcess is for tests, see fs.Options.
 	InProcess bool
 	// Logger is slog.Default() if nil.
@@ -73,6 +76,9 @@ func Mount(dir string, o Options) (*FS, error) {
 	var s *set
 	f, err := mount(dir, o, func(root string) (watcher, error) {
 		s = newSet(root, o.Open, newClock(o.Now, sinceBoot, o.Logger).now, o.Logger)
+		s.restFile = o.Rests
+		s.recall()
+		defer func() { s.remembered = nil }()
 		return s, s.takeInAll("")
 	})
 	if err != nil {
@@ -231,6 +237,15 @@ func (f *FS) Close() error {
 	default:
 		return f.tree.watcher.close()
 	}
+}
+
+// Remember notes how databases were left of which everything is in the store by
+// now. It can be called after Close.
+func (f *FS) Remember() error {
+	if f.set == nil {
+		return nil
+	}
+	return f.set.remember()
 }
 
 // indifferent is the watcher of a mount that captures nothing.

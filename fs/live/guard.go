@@ -167,11 +167,16 @@ func (s *set) inUse(f *openFile, fd int, first bool) (changed bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s.mu.Lock()
-	left := d.left
+	same, rewritten := d.left == stateOf(&st), d.rewritten
+	d.rewritten = false
 	s.mu.Unlock()
-	if left == stateOf(&st) {
+	if d.phase == resting {
+		d.wake() // which compares it if need be
+		return !same || rewritten
+	}
+	if same {
 		d.look() // a log may be there, of somebody who was killed
-		return false
+		return rewritten
 	}
 	if d.phase != idle {
 		d.logger().Info("the file is not as it was left when it was last in use; it is compared with what was captured")

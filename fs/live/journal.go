@@ -130,6 +130,8 @@ func (d *database) journalChanged() {
 		d.takeIn()
 	case broken:
 		d.again()
+	case resting:
+		d.wake()
 	case following, reading:
 		d.commitFile()
 	}
@@ -340,7 +342,7 @@ func (d *database) unsettled() bool {
 	switch d.phase {
 	case idle:
 		return d.isDatabase()
-	case broken:
+	case broken, resting:
 		return false
 	}
 	return d.tracker.Position().Frames == 0 && (len(d.touched) > 0 || d.rescan || d.sizeChanged())

@@ -140,6 +140,9 @@ func (p part) enter(op gateOp) passage {
 	if p.d == nil {
 		return inPassage{p, op}
 	}
+	if p.d.phase == resting { // and the operation is by name
+		p.d.wake()
+	}
 	switch p.role {
 	case rolePlain:
 		p.d.gateFile(op)
@@ -199,6 +202,9 @@ func (s *set) Passable(path string) bool {
 func (s *set) Opened(path string, fd int, st *unix.Statx_t, flags int, past bool) (watch, bool) {
 	f, first := s.take(path, idOf(st), past)
 	h := &openHandle{openFile: f}
+	if h.Role() != rolePlain {
+		f.rouse()
+	}
 	if past {
 		// Whoever reads the database as it stands still has to be through with it.
 		f.lock().unlock()
@@ -236,6 +242,16 @@ func (s *set) take(path string, id fileID, past bool) (f *openFile, first bool) 
 	return f, f.handles == 1
 }
 
+// rouse wakes the database that f, which has just been opened, belongs to. Of a main
+// file inUse does.
+func (f *openFile) rouse() {
+	p := f.lock()
+	defer p.unlock()
+	if p.d != nil && p.d.phase == resting {
+		p.d.wake()
+	}
+}
+
 // released counts a handle of f less, and forgets a file that nobody has open
 // and that is no database.
 func (s *set) released(f *openFile) {
@@ -251,6 +267,9 @@ func (s *set) released(f *openFile) {
 	p.opened(f, -1)
 	if p.d != nil {
 		s.forget(p.d)
+		if p.d.handles == 0 && s.files[p.d.path] == p.d {
+			s.lull(p.d)
+		}
 	}
 }
 

@@ -216,6 +216,12 @@ func (r *recorder) Err() error {
 	return r.err
 }
 
+func (r *recorder) Settled() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.queue) == 0 && r.err == nil
+}
+
 func (r *recorder) Close() error { return r.Save() }
 
 // last returns the newest state of the newest generation.

@@ -5,7 +5,11 @@ import "os"
 // logReplaced finds out whether the name of the log still leads to the log that
 // is open. The caller holds d.mu.
 func (d *database) logReplaced() {
-	if d.phase == idle {
+	switch d.phase {
+	case idle:
+		return
+	case resting:
+		d.wake()
 		return
 	}
 	if d.log != nil && sameFile(d.log, d.file()+logSuffix) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,6 +45,14 @@ type set struct {
 	searching chan struct{}
 
 	noLocks sync.Once // says that the filesystem has none
+
+	// Of databases at rest, see rest.go.
+	restFile   string           // where they are remembered; "": nowhere
+	remembered map[string]*rest // by an earlier mount, while this one begins
+	restAfter  time.Duration
+	settleTime time.Duration
+	lulled     map[*database]time.Time // followed, and since when without use; guarded by mu
+	sweeper    *time.Timer             // nil when none is to be put to rest; guarded by mu
 }
 
 func newSet(root string, open func(string) (Sink, error), now func() time.Time, logger *slog.Logger) *set {
@@ -52,6 +61,7 @@ func newSet(root string, open func(string) (Sink, error), now func() time.Time, 
 		files:  make(map[string]*database),
 		opened: make(map[fileID]*openFile),
 		owners: make(map[fileID]*database),
+		lulled: make(map[*database]time.Time), restAfter: restAfter, settleTime: settleTime,
 	}
 	s.tail = newTail(logger)
 	s.closing, s.cancel = context.WithCancel(context.Background())
@@ -185,6 +195,13 @@ func (s *set) close() error {
 	s.mu.Unlock()
 	s.tail.close()
 	s.background.Wait()
+	s.mu.Lock()
+	if s.sweeper != nil {
+		s.sweeper.Stop()
+	}
+	unused := slices.Collect(maps.Keys(s.lulled))
+	s.mu.Unlock()
+	s.putToRest(unused, true)
 	var errs []error
 	for _, d := range s.below("") {
 		errs = append(errs, d.close())

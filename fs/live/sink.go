@@ -40,6 +40,11 @@ type Sink interface {
 	// while the application waits.
 	Save() error
 
+	// Settled reports whether everything that was appended is in the store, and
+	// Resume would tell the state behind it, also after a Close. It may be false for
+	// no reason.
+	Settled() bool
+
 	// Err returns nil while transactions can be appended, and otherwise why a new
 	// generation has to begin. It is cheap, and may be called at any time.
 	Err() error

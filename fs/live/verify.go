@@ -32,12 +32,33 @@ func (s *set) verifyForever(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		rested := 0
 		for _, d := range s.below("") {
-			if d.verifyDue(time.Now()) {
-				d.verify(ctx, verifyRate)
+			if !d.verifyDue(time.Now()) {
+				continue
+			}
+			woken := d.wakeToVerify()
+			d.verify(ctx, verifyRate)
+			if woken {
+				rested += s.putToRest([]*database{d}, false)
 			}
 		}
+		if rested > 0 {
+			s.rememberOrSay()
+		}
 	}
+}
+
+// wakeToVerify wakes the database if it rests, and reports whether it did.
+func (d *database) wakeToVerify() bool {
+	defer d.set.Names(false)()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.phase != resting {
+		return false
+	}
+	d.wake()
+	return true
 }
 
 // verified is what is known of a comparison of the file with what was captured.
@@ -49,7 +70,13 @@ type verified struct {
 func (d *database) verifyDue(now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.phase == following && (d.verified.txn != d.last.ID || now.Sub(d.verified.at) > verifyAll)
+	switch d.phase {
+	case following:
+		return d.verified.txn != d.last.ID || now.Sub(d.verified.at) > verifyAll
+	case resting:
+		return now.Sub(d.rested.Verified) > verifyAll
+	}
+	return false
 }
 
 // verify compares the file with what was captured, reading at most rate bytes a

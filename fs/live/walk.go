@@ -55,6 +55,9 @@ func (s *set) takeInAll(path string) error {
 // consider follows the file at path if it is a database and not followed yet.
 func (s *set) consider(path string) {
 	defer s.Names(false)()
+	if s.trust(path) {
+		return
+	}
 	f, err := openRegular(s.backing(path))
 	if err == nil {
 		_, err = readHeader(f)
