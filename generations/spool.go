@@ -26,6 +26,7 @@ import (
 //	state/<hash>.json      per client, what the store has; see state
 //	times/<hash>           per client, when what is not saved was committed; see times
 //	states/<hash>          per client, checksums of pages as of recent transactions; see states
+//	rests                  how the mount has left databases that nobody uses; see fs/live
 //
 // Files appear whole, by rename, and are never changed, so a killed process
 // leaves nothing half-written. They are not fsynced: a power loss can cost the

@@ -28,12 +28,13 @@ type world struct {
 	passed  bool // reads and writes go past the daemon
 	// resting: databases rest as soon as nobody uses them, and how they do is
 	// remembered in a file.
-	resting  bool
-	restFile string
-	sqlite   *child
-	fs       *FS
-	set      *set
-	said     log
+	resting    bool
+	restFile   string
+	settleTime time.Duration
+	sqlite     *child
+	fs         *FS
+	set        *set
+	said       log
 
 	mu    sync.Mutex
 	sinks map[string]*recorder
@@ -78,7 +79,7 @@ func (w *world) mountAt(now func() time.Time) {
 		w.set = newSet(root, func(path string) (Sink, error) { return w.sink(path), nil }, now, logger)
 		w.set.inGate = w.inGate
 		if w.resting {
-			w.set.restAfter, w.set.settleTime = time.Millisecond, 0
+			w.set.restAfter, w.set.settleTime = time.Millisecond, w.settleTime
 		}
 		w.set.restFile = w.restFile
 		w.set.recall()

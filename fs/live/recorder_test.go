@@ -17,6 +17,8 @@ type recorder struct {
 	generations []*recorded
 	queue       []*wal.Txn
 	failing     error // what Save and Begin return
+	unsettled   bool  // what Settled does not return
+	resumed     int   // calls of Resume
 	err         error
 }
 
@@ -49,6 +51,7 @@ func (r *recorder) current() *recorded { return r.generations[len(r.generations)
 func (r *recorder) Resume() (wal.Past, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.resumed++
 	if len(r.generations) == 0 {
 		return wal.Past{}, false
 	}
@@ -219,7 +222,7 @@ func (r *recorder) Err() error {
 func (r *recorder) Settled() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.queue) == 0 && r.err == nil
+	return len(r.queue) == 0 && r.err == nil && !r.unsettled
 }
 
 func (r *recorder) Close() error { return r.Save() }

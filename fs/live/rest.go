@@ -247,6 +247,9 @@ func (s *set) putToRest(databases []*database, closing bool) (n int) {
 func (s *set) look(databases []*database) (found map[*database]files, unsynced []*database) {
 	found = make(map[*database]files)
 	for _, d := range databases {
+		if s.inUseNow(d) {
+			continue
+		}
 		f, ok := d.stat()
 		if !ok {
 			s.stir(d)
@@ -270,6 +273,17 @@ func (s *set) stir(d *database) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.lulled, d)
+}
+
+// inUseNow reports whether somebody has a file of d open; d is lulled when that is
+// over.
+func (s *set) inUseNow(d *database) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d.handles > 0 {
+		delete(s.lulled, d)
+	}
+	return d.handles > 0
 }
 
 // manyFiles is how many files are more work to sync one by one than the whole
@@ -308,6 +322,9 @@ func (d *database) toRest(found files, closing bool) bool {
 	defer d.mu.Unlock()
 	if d.phase != following || d.image != nil {
 		d.set.stir(d) // it will be followed again, or not
+		return false
+	}
+	if d.set.inUseNow(d) {
 		return false
 	}
 	f, ok := d.stat()
