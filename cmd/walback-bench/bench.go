@@ -34,6 +34,7 @@ type scale struct {
 	pairs     int // of commits 5 ms apart
 	small     int // commits whose stored size is measured
 	databases int // idle ones
+	many      int // that are mounted again when none has changed
 	idle      time.Duration
 	past      int64 // bytes of the database whose past is restored and looked at
 	behind    int   // commits after its image
@@ -43,17 +44,17 @@ func scaleOf(quick, full bool) scale {
 	s := scale{
 		name: "default", rounds: 5, spell: 1500 * time.Millisecond, burst: 5 * time.Second,
 		load: 100 << 20, isolated: 16, crashes: 5, pairs: 6, small: 10_000,
-		databases: 1000, idle: 10 * time.Second, past: 222 << 20, behind: 2000,
+		databases: 1000, many: 1000, idle: 10 * time.Second, past: 222 << 20, behind: 2000,
 	}
 	switch {
 	case quick:
 		s = scale{
 			name: "-quick", rounds: 1, spell: 400 * time.Millisecond, burst: time.Second,
 			load: 8 << 20, isolated: 2, crashes: 1, pairs: 2, small: 1000,
-			databases: 100, idle: 2 * time.Second, past: 32 << 20, behind: 200,
+			databases: 100, many: 100, idle: 2 * time.Second, past: 32 << 20, behind: 200,
 		}
 	case full:
-		s.name, s.load, s.past = "-full", 300<<20, 1<<30
+		s.name, s.load, s.past, s.many = "-full", 300<<20, 1<<30, 10_000
 	}
 	return s
 }
@@ -81,6 +82,7 @@ var measures = []measure{
 	{"kill -9", (*bench).killed},
 	{"5 ms apart", (*bench).apart},
 	{"idle", (*bench).idle},
+	{"mounted again", (*bench).mountedAgain},
 	{"stored bytes", (*bench).storedBytes},
 	{"restore", (*bench).restore},
 	{"first row", (*bench).firstRow},

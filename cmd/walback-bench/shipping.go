@@ -200,6 +200,35 @@ func (b *bench) idle() ([]row, error) {
 	return []row{r}, err
 }
 
+// mountedAgain measures a mount of databases that have a past and have not changed.
+func (b *bench) mountedAgain() ([]row, error) {
+	r := row{name: fmt.Sprintf("%d unchanged databases mounted again: time / CPU / memory / descriptors", b.scale.many), target: "< 5 s of 10,000 / – / < 10 KB each / < 50", cells: map[string]string{}}
+	s := walback{program: b.walback}
+	err := b.inTurn(1, []side{s}, func(_ side, at place) error {
+		if _, err := b.do(job{Do: "databases", DB: at.db(), Count: b.scale.many}); err != nil {
+			return err
+		}
+		d, err := s.start(b.ctx, at)
+		if err != nil {
+			return err
+		}
+		// What was written a moment ago is not relied upon.
+		time.Sleep(3 * time.Second)
+		if err := d.stop(); err != nil {
+			return err
+		}
+		began := time.Now()
+		if d, err = s.start(b.ctx, at); err != nil {
+			return err
+		}
+		took := time.Since(began)
+		u, share, err := b.settled(d)
+		r.cells[s.name()] = fmt.Sprintf("%s / %.2f %% / %s / %d", duration(took.Seconds()), 100*share, mega(u.resident), u.descriptors)
+		return errors.Join(err, d.stop())
+	})
+	return []row{r}, err
+}
+
 // settled returns what d holds and the share of a processor that it uses, once
 // what it does at first is over.
 func (b *bench) settled(d *daemon) (u usage, share float64, err error) {
