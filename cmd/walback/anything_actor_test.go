@@ -38,6 +38,7 @@ type session struct {
 	// a process is killed, and such a transaction cannot be rolled back safely.
 	loose     bool
 	exclusive bool
+	full      bool // it has its commits synced: they have the time of that
 }
 
 func startActor(t *testing.T, name string) *actor {

@@ -58,7 +58,11 @@ func (s *story) commitDespite(se *session, v victim) {
 	if loose || se.loose {
 		v = nobody
 	}
-	ans, ok := s.risk(se.actor, order{Do: execSQL, Conn: se.conn, SQL: "COMMIT"}, v)
+	risk := s.risk
+	if se.full {
+		risk = s.riskUnseen
+	}
+	ans, ok := risk(se.actor, order{Do: execSQL, Conn: se.conn, SQL: "COMMIT"}, v)
 	s.tell("%s %s: commits %x in mode %s: %s", se, se.on.path, seen.Content[:3], seen.Mode, ans)
 	switch {
 	case ok && ans.Code == 0:
@@ -241,7 +245,8 @@ func (s *story) adjust() {
 	case 2:
 		s.exec(se, fmt.Sprintf("PRAGMA journal_size_limit=%d", pick(s.random, -1, 0, 20_000)))
 	case 3:
-		s.exec(se, "PRAGMA synchronous="+pick(s.random, "OFF", "NORMAL", "FULL"))
+		synchronous := pick(s.random, "OFF", "NORMAL", "FULL")
+		se.full = s.exec(se, "PRAGMA synchronous="+synchronous) && synchronous == "FULL"
 	case 4:
 		s.ask(se.actor, order{Do: keepLog, Conn: se.conn})
 		s.tell("%s keeps the log of %s", se, se.on.path)

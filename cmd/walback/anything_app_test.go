@@ -28,6 +28,9 @@ type order struct {
 	SQL  string // of open, exec and value
 	N    int    // of backup: pages a step; of burst: commits
 	Seed uint64 // of burst
+	// Looks is the mount to wait for before the time of the end is taken, and within
+	// a burst at each commit, see awaitLook; "" for none.
+	Looks string
 }
 
 const (
@@ -51,6 +54,7 @@ type answer struct {
 	Value string `json:",omitempty"`
 
 	Begun, Ended wal.Time // of the statement, or of backup
+	Unseen       string   `json:",omitempty"` // why the daemon need not have seen it by then
 	state
 	Number int64 // of a commit of a burst: how many the database has
 }
@@ -124,7 +128,7 @@ func (a *actorProcess) obey(o order) answer {
 	case burst:
 		err = a.burst(o)
 	}
-	ans.Ended = wal.TimeOf(time.Now())
+	ans.end(o.Looks)
 	if err != nil {
 		ans.Code, ans.Error = -1, err.Error()
 		if e, ok := errors.AsType[sqlite3.Error](err); ok {
@@ -133,6 +137,14 @@ func (a *actorProcess) obey(o order) answer {
 		}
 	}
 	return ans
+}
+
+// end takes the time, once the daemon has looked.
+func (ans *answer) end(looks string) {
+	if err := awaitLook(looks); err != nil {
+		ans.Unseen = err.Error()
+	}
+	ans.Ended = wal.TimeOf(time.Now())
 }
 
 func openDatabase(name, set string) (*sqlite3.SQLiteConn, error) {
@@ -244,14 +256,14 @@ func (a *actorProcess) burst(o order) (err error) {
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
 	for range o.N {
-		if err := a.burstCommit(c, random); err != nil {
+		if err := a.burstCommit(c, random, o.Looks); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *actorProcess) burstCommit(c *sqlite3.SQLiteConn, random *rand.Rand) error {
+func (a *actorProcess) burstCommit(c *sqlite3.SQLiteConn, random *rand.Rand, looks string) error {
 	if _, err := c.Exec("BEGIN IMMEDIATE; "+change(random, "main")+"; "+stamp("main"), nil); err != nil {
 		return err
 	}
@@ -271,7 +283,8 @@ func (a *actorProcess) burstCommit(c *sqlite3.SQLiteConn, random *rand.Rand) err
 	if _, err := c.Exec("COMMIT", nil); err != nil {
 		return err
 	}
-	ans.What, ans.Ended = committed, wal.TimeOf(time.Now())
+	ans.What = committed
+	ans.end(looks)
 	return a.answers.Encode(ans)
 }
 

@@ -31,7 +31,7 @@ func (s *story) burst() {
 	for _, a := range s.actors {
 		a.tell(order{
 			Do: burst, File: s.dsn(d), N: 2 + s.random.IntN(6), Seed: s.random.Uint64(),
-			SQL: set + "; PRAGMA synchronous=" + pick(s.random, "OFF", "NORMAL", "FULL"),
+			SQL: set + "; PRAGMA synchronous=" + pick(s.random, "OFF", "NORMAL", "FULL"), Looks: s.looks(),
 		})
 		s.tell("%s begins a burst on %s", a.name, d.path)
 	}
@@ -115,7 +115,12 @@ func (s *story) enterBurst(d *subject, v victim, said []answer) {
 				now.or = append(now.or, never.Content)
 			}
 		}
-		d.instants = append(d.instants, now)
+		if ans.Unseen != "" { // it is found, and has a time, when somebody mounts again
+			now.transaction = true
+			d.late = append(d.late, now)
+		} else {
+			d.instants = append(d.instants, now)
+		}
 		s.tell("%s: commit %d %s", d.path, ans.Number, ans)
 	}
 	if len(all) > 0 {

@@ -51,9 +51,21 @@ func (s *story) look(se *session, schema string) (answer, bool) {
 // answer, and false if there is none.
 func (s *story) risk(a *actor, o order, v victim) (ans answer, ok bool) {
 	s.t.Helper()
+	if s.daemon != nil && o.Looks == "" {
+		o.Looks = s.looks()
+	}
+	return s.riskUnseen(a, o, v)
+}
+
+// riskUnseen is risk of an order that nobody need look behind, unless it says so.
+func (s *story) riskUnseen(a *actor, o order, v victim) (ans answer, ok bool) {
+	s.t.Helper()
 	a.tell(o)
 	if v == nobody {
-		return a.hear()
+		if ans, ok = a.hear(); ans.Unseen != "" {
+			s.t.Fatalf("%s: the daemon has not looked: %s", a.name, ans.Unseen)
+		}
+		return ans, ok
 	}
 	<-time.After(time.Duration(s.random.IntN(pick(s.random, 200, 1000, 4000))) * time.Microsecond)
 	if v != theActor {
@@ -112,8 +124,10 @@ func (s *story) open(a *actor, d *subject, set ...string) *session {
 	s.t.Helper()
 	a.opened++
 	se := &session{actor: a, conn: a.opened, on: d}
+	synchronous := pick(s.random, "OFF", "NORMAL", "FULL")
+	se.full = synchronous == "FULL"
 	sql := fmt.Sprintf("PRAGMA cache_size=%d; PRAGMA synchronous=%s; PRAGMA wal_autocheckpoint=%d; ",
-		pick(s.random, 3, 10, 2000), pick(s.random, "OFF", "NORMAL", "FULL"), pick(s.random, 0, 1, 10, 1000))
+		pick(s.random, 3, 10, 2000), synchronous, pick(s.random, 0, 1, 10, 1000))
 	if s.random.IntN(6) == 0 {
 		sql += "PRAGMA mmap_size=10000000; "
 	}
@@ -220,6 +234,11 @@ func (s *story) settle(d *subject) {
 		s.t.Fatalf("SQLite finds %s as of %s; acknowledged was %s", d.path, s.known[ans.Content], s.known[was])
 	}
 	d.now = ans.Content
+	for _, i := range d.late {
+		i.at = ans.Ended
+		d.instants = append(d.instants, i)
+	}
+	d.late = nil
 	s.resized(d, ans.state)
 	if !d.exists() {
 		d.maybe = nil

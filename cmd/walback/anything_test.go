@@ -18,7 +18,7 @@ import (
 
 var (
 	anythingSeed  = flag.Uint64("anything.seed", 0, "seed of the first story; 0: a new one")
-	anythingRuns  = flag.Int("anything.runs", 2, "how many stories, each with the seed behind the last; -short tells one")
+	anythingRuns  = flag.Int("anything.runs", 1, "how many stories in each mode, each with the seed behind the last")
 	anythingSteps = flag.Int("anything.steps", 60, "how much happens in a story")
 )
 
@@ -27,22 +27,21 @@ var (
 // killed. The content after each commit that SQLite acknowledged is found at its
 // time, and nothing is found that was not there.
 func TestAnythingGoes(t *testing.T) {
-	seed, runs := *anythingSeed, *anythingRuns
-	if seed == 0 {
-		seed = uint64(rand.Uint32())
-	}
-	if testing.Short() {
-		runs = 1
-	}
-	for i := range uint64(runs) {
-		t.Run(fmt.Sprintf("%d", seed+i), func(t *testing.T) {
-			s := newStory(t, seed+i)
-			for range *anythingSteps {
-				s.step()
-			}
-			s.finish()
-		})
-	}
+	inModes(t, func(t *testing.T, m mode) {
+		seed := *anythingSeed
+		if seed == 0 {
+			seed = uint64(rand.Uint32())
+		}
+		for i := range uint64(*anythingRuns) {
+			t.Run(fmt.Sprintf("%d", seed+i), func(t *testing.T) {
+				s := newStory(t, m, seed+i)
+				for range *anythingSteps {
+					s.step()
+				}
+				s.finish()
+			})
+		}
+	})
 }
 
 // story is what happens in one run.
@@ -76,6 +75,7 @@ type subject struct {
 	// read is no instant.
 	large    bool
 	instants []instant
+	late     []instant // commits that the daemon need not have seen when it was killed
 	// vague are times at which a file was written that is no database meanwhile.
 	vague []span
 	due   []string // why a generation may have begun, one each
@@ -91,6 +91,8 @@ type instant struct {
 	or     []digest // other contents that would be right
 	what   string
 	commit bool // it must be a transaction
+	// transaction: it must be one, but not the last one at that time.
+	transaction bool
 }
 
 type span struct{ from, to wal.Time }
@@ -100,7 +102,7 @@ var empty = digest(sha256.Sum256(nil))
 
 func (d *subject) exists() bool { return d.now != empty }
 
-func newStory(t *testing.T, seed uint64) *story {
+func newStory(t *testing.T, m mode, seed uint64) *story {
 	t.Helper()
 	random := rand.New(rand.NewPCG(seed, seed))
 	store := generations.URL{Scheme: "file", Dir: filepath.Join(t.TempDir(), "store")}
@@ -125,9 +127,10 @@ func newStory(t *testing.T, seed uint64) *story {
 		}
 		if t.Failed() {
 			t.Logf("the daemons said:\n%s", &s.logs)
-			t.Logf("-anything.seed=%d -anything.runs=1: the story so far:\n%s", seed, strings.Join(s.told, "\n"))
+			t.Logf("-test.run TestAnythingGoes/%s -anything.seed=%d: the story so far:\n%s", m, seed, strings.Join(s.told, "\n"))
 		}
 	})
+	s.mode = m
 	s.prepare()
 	s.mount()
 	s.someSubject()

@@ -1,28 +1,32 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 )
 
-// mode is how reads and writes of a database in WAL mode get to the plain files:
-// a flag of walback mount.
+// mode is how reads and writes of a database in WAL mode get to the plain files.
 type mode string
 
 const (
 	// intercepted: through the daemon, which sees a commit before COMMIT returns.
-	intercepted mode = "-passthrough=false"
+	intercepted mode = "intercepted"
 	// passed: the kernel passes them on. The daemon looks at the log when it is
 	// woken, or when it is asked for anything.
-	passed mode = "-passthrough=true"
+	passed mode = "passed"
 )
+
+// flag returns the flag of walback mount.
+func (m mode) flag() string { return fmt.Sprintf("-passthrough=%t", m == passed) }
 
 // inModes runs test in both.
 func inModes(t *testing.T, test func(t *testing.T, m mode)) {
-	t.Run("intercepted", func(t *testing.T) { test(t, intercepted) })
-	t.Run("passed", func(t *testing.T) { test(t, passed) })
+	for _, m := range []mode{intercepted, passed} {
+		t.Run(string(m), func(t *testing.T) { test(t, m) })
+	}
 }
 
 // looks returns the mount that an application has to ask, see awaitLook, so that

@@ -111,10 +111,11 @@ func (h stressHabits) run(commits int) ([]stressCommit, error) {
 	each := make([][]stressCommit, stressers)
 	var g errgroup.Group
 	for i := range stressers {
-		h.Seed++
-		h.Commits = (commits + i) / stressers
+		one := h
+		one.Seed += uint64(i)
+		one.Commits = (commits + i) / stressers
 		g.Go(func() (err error) {
-			each[i], err = h.process()
+			each[i], err = one.process()
 			return err
 		})
 	}

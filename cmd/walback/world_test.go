@@ -111,7 +111,7 @@ func (w *world) launch() *daemon {
 	w.t.Helper()
 	args := append([]string{"mount", w.dir, w.store.String()}, w.flags...)
 	if w.mode != "" {
-		args = append(args, string(w.mode))
+		args = append(args, w.mode.flag())
 	}
 	w.daemon = w.start(args, "mounted "+w.dir+":")
 	return w.daemon

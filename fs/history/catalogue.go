@@ -65,7 +65,7 @@ func (c *catalogue) level(dir string) *level {
 // moment ago.
 func (c *catalogue) below(ctx context.Context, dir string) ([]string, error) {
 	l := c.level(dir)
-	if err := c.read(ctx, dir, l); err != nil {
+	if err := c.read(ctx, dir, l, time.Now().Add(-catalogueAge)); err != nil {
 		return nil, err
 	}
 	l.mu.Lock()
@@ -73,11 +73,11 @@ func (c *catalogue) below(ctx context.Context, dir string) ([]string, error) {
 	return l.names, nil
 }
 
-// read makes sure that l is what dir was a moment ago.
-func (c *catalogue) read(ctx context.Context, dir string, l *level) error {
+// read makes sure that l is what dir was at a time, or later.
+func (c *catalogue) read(ctx context.Context, dir string, l *level, at time.Time) error {
 	l.reading.Lock()
 	defer l.reading.Unlock()
-	if !l.loaded.IsZero() && time.Since(l.loaded) < catalogueAge {
+	if !l.loaded.Before(at) {
 		return nil
 	}
 	began := time.Now()
@@ -85,7 +85,7 @@ func (c *catalogue) read(ctx context.Context, dir string, l *level) error {
 	if err != nil {
 		return err
 	}
-	spooled, err := c.inSpool()
+	spooled, err := c.inSpool(at)
 	if err != nil {
 		return err
 	}
@@ -108,15 +108,15 @@ func (c *catalogue) read(ctx context.Context, dir string, l *level) error {
 	return nil
 }
 
-// inSpool returns the clients that the spool has something of, as they were a
-// moment ago.
-func (c *catalogue) inSpool() ([]string, error) {
+// inSpool returns the clients that the spool has something of, as they were at a
+// time, or later.
+func (c *catalogue) inSpool(at time.Time) ([]string, error) {
 	if c.spool == nil {
 		return nil, nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.listed.IsZero() && time.Since(c.listed) < catalogueAge {
+	if !c.listed.Before(at) {
 		return c.spooled, nil
 	}
 	began := time.Now()
@@ -129,19 +129,29 @@ func (c *catalogue) inSpool() ([]string, error) {
 }
 
 // exists reports whether name is a client or a directory on the way to one. What
-// its directory is known to have needs no request.
+// was seen once needs no request. What was not may have come since: the mount
+// beside this one may be writing the first transaction of a client.
 func (c *catalogue) exists(ctx context.Context, name string) (bool, error) {
+	now := time.Now()
 	dir, base := path.Split(name)
 	if l, ok := c.levels.Get(strings.TrimSuffix(dir, "/")); ok && l.has(base) {
 		return true, nil
 	}
 	l := c.level(name)
-	if err := c.read(ctx, name, l); err != nil {
+	if l.isSomething() {
+		return true, nil
+	}
+	if err := c.read(ctx, name, l, now); err != nil {
 		return false, err
 	}
+	return l.isSomething(), nil
+}
+
+// isSomething reports whether l was there when it was read.
+func (l *level) isSomething() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.client || len(l.names) > 0, nil
+	return l.client || len(l.names) > 0
 }
 
 // has reports whether name was in l when it was read.

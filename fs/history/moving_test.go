@@ -77,6 +77,22 @@ func TestNewCommitsAppear(t *testing.T) {
 	})
 }
 
+// A client that has just come is found at once, though nobody was there when it
+// was looked for a moment ago.
+func TestNewClientIsFound(t *testing.T) {
+	p := newPast(t)
+	m := p.mount(t, nil)
+	for _, client := range []string{"new", "below/new"} {
+		if _, err := os.Stat(m.path(client)); !os.IsNotExist(err) {
+			t.Fatalf("%s: %v, want no such file", client, err)
+		}
+		p.orders(t, client, "db.sqlite")
+		if _, err := os.Stat(m.path(client, "@2", "db.sqlite")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // cp looks at a file, opens it, and refuses to copy another inode than the one
 // it has looked at: through a moving name a commit may come in between.
 func TestMovingNameKeepsItsInode(t *testing.T) {
