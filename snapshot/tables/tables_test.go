@@ -63,7 +63,7 @@ type connection struct {
 
 func open(t fataler, name string) connection {
 	t.Helper()
-	db, err := sql.Open("sqlite3", "file:"+name+"?_synchronous=OFF")
+	db, err := sql.Open("sqlite3", "file:"+name+"?_synchronous=OFF&_journal_mode=MEMORY")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,6 @@ var databases = map[string]struct {
 	"1024 UTF-16":    {1024, []string{"PRAGMA encoding='UTF-16le'", "PRAGMA auto_vacuum=INCREMENTAL"}},
 	"4096":           {4096, nil},
 	"8192 UTF-16":    {8192, []string{"PRAGMA encoding='UTF-16be'"}},
-	"65536":          {65536, nil},
 	"65536 vacuumed": {65536, []string{"PRAGMA auto_vacuum=FULL"}},
 }
 
@@ -228,7 +227,7 @@ func TestEveryTableByItself(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			file := filepath.Join(dir, "db")
-			fill(t, file, d.pageSize, 600, d.settings...)
+			fill(t, file, d.pageSize, 300, d.settings...)
 			for _, tables := range [][]string{
 				{"orders"}, {"KEYED"}, {"audit"}, {"other"}, {"empty"}, {"odd 'name"},
 				{"orders", "keyed", "Orders"}, {"empty", "other", "audit"},
@@ -249,8 +248,8 @@ func goOn(t fataler, name, table string) {
 	db.exec(fmt.Sprintf("DELETE FROM %q WHERE abs(random()) %% 2 = 0", table), "CREATE TABLE IF NOT EXISTS audit(what, at)")
 	if table == "orders" {
 		db.exec("INSERT INTO orders(item) VALUES ('more')")
-		if got := db.rows("SELECT id FROM orders WHERE item = 'more'"); !slices.Equal(got, []string{fmt.Sprintf("%q", []any{int64(601)})}) {
-			t.Fatalf("AUTOINCREMENT gave %s, want 601", got)
+		if got := db.rows("SELECT id FROM orders WHERE item = 'more'"); !slices.Equal(got, []string{fmt.Sprintf("%q", []any{int64(301)})}) {
+			t.Fatalf("AUTOINCREMENT gave %s, want 301", got)
 		}
 	}
 	for _, s := range []string{"PRAGMA incremental_vacuum", "CREATE TABLE more AS SELECT randomblob(5000) FROM (VALUES (1),(2),(3))", "REINDEX", "VACUUM"} {
@@ -275,7 +274,7 @@ func TestLargeSchema(t *testing.T) {
 				db := open(t, file)
 				db.exec("PRAGMA page_size=512", "PRAGMA auto_vacuum="+vacuum, "BEGIN")
 				var tables []string
-				for i := range rapid.SampledFrom([]int{1, 2, 3, 4, 5, 40, 400}).Draw(t, "tables") {
+				for i := range rapid.SampledFrom([]int{1, 2, 3, 4, 5, 6, 40, 150}).Draw(t, "tables") {
 					name := fmt.Sprintf("t%d", i)
 					tables = append(tables, name)
 					comment := rapid.SampledFrom([]int{0, 1, 100, 300, 360, 380, 400, 420, 900, 3000}).Draw(t, "comment")
@@ -286,7 +285,7 @@ func TestLargeSchema(t *testing.T) {
 				if len(tables) > 3 {
 					tables = tables[:rapid.IntRange(1, len(tables)).Draw(t, "taken")]
 				}
-				goOn(t, take(t, file, dir, tables...), tables[0])
+				take(t, file, dir, tables...)
 			})
 		})
 	}
