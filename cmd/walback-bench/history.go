@@ -38,6 +38,7 @@ type history struct {
 	made made
 	s3   *s3
 	r    *rand.Rand
+	page int64 // that was read last, from 0 on
 }
 
 // made is what walback-generate tells of what it has made.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -40,7 +41,7 @@ func (h *history) file(name string) string { return filepath.Join(h.dir, name) }
 
 // pages reads single pages, as of random instants.
 func (h *history) pages() ([]finding, error) {
-	var cold, warm []requests
+	var cold, warm, near []requests
 	for range h.instants {
 		// What comes after the last page nobody waits for.
 		_, err := h.cold(true, func(dir string) error {
@@ -58,6 +59,10 @@ func (h *history) pages() ([]finding, error) {
 					return err
 				}
 				warm = append(warm, h.s3.counted())
+				if err := h.readNear(f); err != nil {
+					return err
+				}
+				near = append(near, h.s3.counted())
 			}
 			return nil
 		})
@@ -65,8 +70,9 @@ func (h *history) pages() ([]finding, error) {
 			return nil, err
 		}
 	}
-	return append(requestFindings("a page, cold", cold, bounds{gets: 6, bytes: 2 << 20}),
-		requestFindings("another page of the same view", warm, bounds{gets: 1, bytes: 64 << 10})...), nil
+	return slices.Concat(requestFindings("a page, cold", cold, bounds{gets: 6, bytes: 2 << 20}),
+		requestFindings("another page of the same view, anywhere", warm, bounds{}),
+		requestFindings("a page near one that was read", near, bounds{gets: 1, bytes: 64 << 10})), nil
 }
 
 // readPage reads a random page of a file.
@@ -75,8 +81,20 @@ func (h *history) readPage(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	page := make([]byte, h.made.PageSize)
-	_, err = f.ReadAt(page, h.r.Int64N(info.Size()/int64(len(page)))*int64(len(page)))
+	h.page = h.r.Int64N(info.Size()/int64(h.made.PageSize) - nearby)
+	return h.readAt(f, h.page)
+}
+
+// nearby is how far a page is from another that is not in the same group, but
+// whose place is told by the same index.
+const nearby = 40
+
+// readNear reads a page near the one that was read last.
+func (h *history) readNear(f *os.File) error { return h.readAt(f, h.page+nearby) }
+
+func (h *history) readAt(f *os.File, page int64) error {
+	b := make([]byte, h.made.PageSize)
+	_, err := f.ReadAt(b, page*int64(len(b)))
 	return err
 }
 
