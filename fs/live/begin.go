@@ -137,7 +137,7 @@ func (d *database) isDatabase() bool {
 
 // readHeader reads the header of a database file; errNotDatabase says that
 // it is none.
-func readHeader(f *os.File) (wal.DatabaseHeader, error) {
+func readHeader(f io.ReaderAt) (wal.DatabaseHeader, error) {
 	var b [wal.DatabaseHeaderSize]byte
 	if _, err := f.ReadAt(b[:], 0); errors.Is(err, io.EOF) {
 		return wal.DatabaseHeader{}, errNotDatabase

@@ -44,7 +44,6 @@ type database struct {
 	// How many of them are past the daemon: of the log, its index, the file; and
 	// how many there are of a log beside another name of the file.
 	logs, indexes, mains, foreign atomic.Int32
-	logged                        atomic.Bool         // the file says that there is a log
 	id                            fileID              // of the main file, once claimed
 	others                        map[string]struct{} // hard links to it that have been seen
 	left                          fileState           // of the main file, when nobody had it open any more
@@ -302,7 +301,6 @@ func (d *database) letGo() error {
 	}
 	d.dropImage()
 	d.phase = idle
-	d.logged.Store(false)
 	d.closeLog()
 	if d.sink != nil {
 		err = errors.Join(err, d.sink.Close())

@@ -189,7 +189,6 @@ func (d *database) commitFile() {
 		d.fail(err)
 		return
 	}
-	d.logged.Store(header.WAL())
 	if d.mains.Load() > 0 && !header.WAL() {
 		d.rescan = true // who knows what was written
 	}

@@ -17,9 +17,10 @@ type watcher interface {
 	// another path. Whoever changes paths says so, and is alone.
 	Names(changing bool) (over func())
 
-	// Passable reports whether nothing is lost when the file path is read and
-	// written past the daemon. The first handle of a file decides for all.
-	Passable(path string) bool
+	// Passable reports whether nothing is lost when the file path, which is open
+	// as fd, is read and written past the daemon. The first handle of a file
+	// decides for all.
+	Passable(path string, fd int) bool
 
 	// Opened tells that the application has opened or created the regular file
 	// path, before it gets to use it: fd is the backing file, which had the
