@@ -5,17 +5,23 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"sync"
 )
 
 const (
 	// firstRead is how much of the log is read at first, in bytes, where the
-	// frames are small enough: the frame in front of the position and, with
-	// pages of 4 KiB, two behind it. Most transactions are no longer, and what
-	// follows them is often stale, so reading more would be a waste.
+	// frames are small enough and nobody has told how many are committed: the
+	// frame in front of the position and, with pages of 4 KiB, two behind it. Most
+	// transactions are no longer, and what follows them is often stale, so reading
+	// more would be a waste.
 	firstRead = 16 << 10
-	// maxRead is how much of the log is in memory at most, in bytes.
-	maxRead = 1 << 20
+	// maxRead is how much of the log is in memory at most, in bytes: three frames
+	// at least, whatever the page size.
+	maxRead = 256 << 10
 )
+
+// windows are what scanners read into, for the time of a look.
+var windows = sync.Pool{New: func() any { return new([maxRead]byte) }}
 
 // scanner goes through a log frame by frame from a position on, and verifies
 // each. It holds a window of the file, in which the frame in front of the
@@ -24,10 +30,11 @@ type scanner struct {
 	log io.ReaderAt
 	pos Position // behind the last frame that next returned
 
-	buf  []byte
-	off  int64 // of buf in the file
-	fill int   // bytes of buf that were read
-	end  bool  // the file ended at off+fill when it was read
+	window *[maxRead]byte
+	off    int64 // of window in the file
+	fill   int   // bytes of window that were read
+	ahead  int   // how many to read next
+	end    bool  // the file ended at off+fill when it was read
 }
 
 // frame is one frame as next found it.
@@ -49,16 +56,21 @@ func (p Position) lead() int {
 	return p.stride()
 }
 
-// newScanner returns a scanner from pos on, which is not zero. It takes over
-// buf if that is large enough.
-func newScanner(log io.ReaderAt, pos Position, buf []byte) scanner {
-	// Room for two frames, so that a transaction of one, and what follows it,
+// newScanner returns a scanner from pos on, which is not zero, for so many
+// frames; if that is zero, nobody knows how many. It has to be released.
+func newScanner(log io.ReaderAt, pos Position, frames uint32) scanner {
+	// Two frames and a header, so that a transaction of one, and what follows it,
 	// come with the first read whatever the page size.
-	if want := max(firstRead, 2*pos.stride()+FrameHeaderSize); len(buf) < want {
-		buf = make([]byte, want)
+	ahead := max(firstRead, 2*pos.stride()+FrameHeaderSize)
+	if frames > 0 {
+		ahead = int(min(int64(pos.lead())+int64(frames)*int64(pos.stride()), maxRead))
 	}
-	return scanner{log: log, pos: pos, buf: buf, off: pos.Offset() - int64(pos.lead())}
+	return scanner{log: log, pos: pos, window: windows.Get().(*[maxRead]byte), ahead: ahead, off: pos.Offset() - int64(pos.lead())}
 }
+
+// release gives the window back. Frames that next has returned are not valid
+// any more.
+func (s *scanner) release() { windows.Put(s.window) }
 
 // linked reports whether the log still has the checksum of the position in
 // front of it. It is called before next.
@@ -67,10 +79,10 @@ func (s *scanner) linked() (bool, error) {
 		return false, err
 	}
 	if s.pos.Frames == 0 {
-		sum := [2]uint32{binary.BigEndian.Uint32(s.buf), binary.BigEndian.Uint32(s.buf[4:])}
+		sum := [2]uint32{binary.BigEndian.Uint32(s.window[:]), binary.BigEndian.Uint32(s.window[4:])}
 		return sum == s.pos.Sum, nil
 	}
-	h := DecodeFrameHeader(s.buf)
+	h := DecodeFrameHeader(s.window[:])
 	return h.Sum == s.pos.Sum && h.Salt1 == s.pos.Salt1 && h.Salt2 == s.pos.Salt2, nil
 }
 
@@ -107,14 +119,14 @@ func (s *scanner) repeats(f frame) bool {
 	if s.pos.Frames < 2 {
 		return false
 	}
-	before := s.buf[int(f.off-s.off)-FrameHeaderSize-s.pos.stride():]
+	before := s.window[int(f.off-s.off)-FrameHeaderSize-s.pos.stride():]
 	h := DecodeFrameHeader(before)
 	return h.Pgno == f.Pgno && h.Size == f.Size &&
 		bytes.Equal(before[FrameHeaderSize:s.pos.stride()], f.page)
 }
 
 // behind returns what the window has of the log behind the position.
-func (s *scanner) behind() []byte { return s.buf[s.pos.Offset()-s.off : s.fill] }
+func (s *scanner) behind() []byte { return s.window[s.pos.Offset()-s.off : s.fill] }
 
 // need makes sure that the window holds n bytes behind the position, and what
 // lies in front of it. It returns false if the file ends before that.
@@ -125,32 +137,28 @@ func (s *scanner) need(n int) (bool, error) {
 			return false, nil
 		}
 		s.slide(int(at - int64(s.pos.lead()) - s.off))
-		got, err := s.log.ReadAt(s.buf[s.fill:], s.off+int64(s.fill))
+		to := s.window[s.fill:min(s.fill+s.ahead, maxRead)]
+		s.ahead = min(4*s.ahead, maxRead) // the longer it turns out to be, the more at once
+		got, err := s.log.ReadAt(to, s.off+int64(s.fill))
 		s.fill += got
 		switch {
 		case err == io.EOF:
 			s.end = true
 		case err != nil:
 			return false, fmt.Errorf("read log at %d: %w", s.off+int64(s.fill), err)
-		case s.fill < len(s.buf):
+		case got < len(to):
 			return false, fmt.Errorf("read log at %d: %w", s.off+int64(s.fill), io.ErrNoProgress)
 		}
 	}
 	return true, nil
 }
 
-// slide drops the first n bytes of the window and makes room behind it: the
-// longer the log turns out to be, the more is read at once. Nothing is in the
-// window before the first read.
+// slide drops the first n bytes of the window. Nothing is in it before the
+// first read.
 func (s *scanner) slide(n int) {
 	if s.fill == 0 {
 		return
 	}
-	buf := s.buf
-	if len(buf) < maxRead {
-		buf = make([]byte, min(4*len(buf), maxRead))
-	}
-	s.fill = copy(buf, s.buf[n:s.fill])
+	s.fill = copy(s.window[:], s.window[n:s.fill])
 	s.off += int64(n)
-	s.buf = buf
 }

@@ -38,9 +38,8 @@ type Commit struct {
 // earlier savepoint and committed: the first frames have no checksum, so from
 // there on only the wal-index knows what is committed, until the log restarts.
 //
-// A Tracker holds no descriptor and some 16 KiB of memory (two frames, if those
-// are larger) once it has looked. For a database that is idle, keep its Position
-// and make a new one when it is needed. It is not safe for concurrent use.
+// A Tracker holds no descriptor, and between looks no more than a kilobyte or two
+// of memory. It is not safe for concurrent use.
 type Tracker struct {
 	pos Position
 	// reset says that the log was truncated or removed since: whatever its
@@ -54,7 +53,6 @@ type Tracker struct {
 	limit *IndexHeader
 
 	head [HeaderSize]byte // last read; here because a local one would be allocated
-	buf  []byte           // scanner's window, kept between looks
 	// spare is room for the frames of small transactions, so that not each
 	// of them is an allocation. What has been given away is not in it.
 	spare []Frame
@@ -110,7 +108,7 @@ func (t *Tracker) Copied() { t.copied = t.pos }
 // repeating the commit frame. Such frames are passed over; no database
 // differs by them.
 //
-// Memory is bounded by 1 MiB and 24 bytes for each frame of one transaction.
+// Memory is bounded by 256 KiB and 24 bytes for each frame of one transaction.
 func (t *Tracker) Look(log io.ReaderAt, emit func(Commit) error) error {
 	for {
 		h, ok, err := t.readHeader(log)
@@ -169,6 +167,20 @@ func (t *Tracker) beyond(p Position) bool {
 	return p.Salt1+1 != t.limit.Salt1
 }
 
+// told returns how many frames the wal-index has behind a position, zero when it
+// does not tell.
+func (t *Tracker) told(from Position) uint32 {
+	if t.limit == nil || from.Salt1 != t.limit.Salt1 || from.Salt2 != t.limit.Salt2 || from.Frames > t.limit.Frames {
+		return 0
+	}
+	return t.limit.Frames - from.Frames
+}
+
+// reached reports whether a position is where the wal-index ends.
+func (t *Tracker) reached(p Position) bool {
+	return t.limit != nil && p.Salt1 == t.limit.Salt1 && p.Salt2 == t.limit.Salt2 && p.Frames >= t.limit.Frames
+}
+
 // in reports whether p is a position in the epoch of h.
 func (p Position) in(h Header) bool {
 	return p.Salt1 == h.Salt1 && p.Salt2 == h.Salt2 && p.PageSize == h.PageSize && p.BigEndian == h.BigEndian
@@ -187,15 +199,15 @@ func (p Position) before(h Header) bool {
 // epoch has none SQLite may write its header again, with other salts if the
 // writer is a connection that has never restarted a log (walFrames: nCkpt==0).
 func (t *Tracker) follow(log io.ReaderAt, from Position, linked bool, emit func(Commit) error) (bool, error) {
-	s := newScanner(log, from, t.buf)
-	t.buf = s.buf // and not the larger windows that follow
+	s := newScanner(log, from, t.told(from))
+	defer s.release()
 	if linked {
 		if ok, err := s.linked(); !ok {
 			return false, err
 		}
 	}
 	frames := t.room()
-	for {
+	for !t.reached(s.pos) {
 		f, ok, err := s.next()
 		if err != nil || !ok {
 			return true, err
@@ -218,6 +230,7 @@ func (t *Tracker) follow(log io.ReaderAt, from Position, linked bool, emit func(
 		t.pos, t.reset = s.pos, false
 		frames = t.room()
 	}
+	return true, nil
 }
 
 // room returns an empty slice to collect frames in.
@@ -271,7 +284,8 @@ func (t *Tracker) Check(log io.ReaderAt) (bool, error) {
 	if err != nil || !ok || !pos.in(h) {
 		return false, err
 	}
-	s := newScanner(log, h.start(), nil)
+	s := newScanner(log, h.start(), pos.Frames)
+	defer s.release()
 	if ok, err := s.linked(); !ok {
 		return false, err
 	}
