@@ -88,13 +88,13 @@ func (t *times) forget(upTo wal.TXID) {
 	maps.DeleteFunc(t.known, func(id wal.TXID, _ timeRecord) bool { return id <= upTo })
 }
 
-// note leaves a record of txn. After an error it does nothing until all is
+// note leaves records of txns. After an error it does nothing until all is
 // saved.
-func (t *times) note(g ID, txn wal.TxnInfo) error {
-	if t.off {
+func (t *times) note(g ID, txns []*wal.Txn) error {
+	if t.off || len(txns) == 0 {
 		return nil
 	}
-	err := t.write(g, txn)
+	err := t.write(g, txns)
 	if err != nil {
 		t.off = true
 		err = fmt.Errorf("spool: %w", err)
@@ -102,7 +102,7 @@ func (t *times) note(g ID, txn wal.TxnInfo) error {
 	return err
 }
 
-func (t *times) write(g ID, txn wal.TxnInfo) error {
+func (t *times) write(g ID, txns []*wal.Txn) error {
 	if t.file == nil {
 		f, err := os.OpenFile(t.path, os.O_WRONLY|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
 		if err != nil {
@@ -110,11 +110,14 @@ func (t *times) write(g ID, txn wal.TxnInfo) error {
 		}
 		t.file = f
 	}
-	b := appendTime(make([]byte, 0, timeRecordSize), g, txn)
+	b := make([]byte, 0, len(txns)*timeRecordSize)
+	for _, txn := range txns {
+		b = appendTime(b, g, txn.TxnInfo)
+	}
 	if _, err := t.file.WriteAt(b, t.end); err != nil {
 		return err
 	}
-	t.end += timeRecordSize
+	t.end += int64(len(b))
 	return nil
 }
 

@@ -74,36 +74,42 @@ func (w *Writer) Err() error {
 	return nil
 }
 
-// Append adds a committed transaction. It returns at once; the pages are read
+// Append adds committed transactions. It returns at once; the pages are read
 // at the next Save. A transaction that an earlier process had appended gets the
 // time that it had then. One that does not follow the last one ends the
 // generation.
-func (w *Writer) Append(txn *wal.Txn) {
-	w.mu.Lock()
-	g := w.current()
-	if g == nil || !g.usable() {
-		w.mu.Unlock()
-		return // Err has told
-	}
-	txn.Time = w.times.recall(g.ID, txn.TxnInfo, g.last.Time)
-	if txn.ID != g.last.ID+1 || txn.Time <= g.last.Time || txn.PageSize != g.PageSize {
-		w.end(g, ErrBroken, fmt.Errorf("transaction %d of %s (pages of %d bytes) cannot follow %d of %s (pages of %d bytes)",
-			txn.ID, txn.Time, txn.PageSize, g.last.ID, g.last.Time, g.PageSize))
-		w.mu.Unlock()
-		return
-	}
-	w.queue = append(w.queue, txn)
-	before := w.queued
-	w.queued += rawBytes(txn)
-	much := before < earlySave && w.queued >= earlySave
-	g.last = txn.TxnInfo
-	w.told(w.times.note(g.ID, txn.TxnInfo))
-	w.mu.Unlock()
-	if much {
+func (w *Writer) Append(txns ...*wal.Txn) {
+	if much := w.accept(txns); much {
 		w.shipper.schedule.hasten(w)
 		return
 	}
 	w.shipper.schedule.notify(w)
+}
+
+// accept is Append without telling the schedule. It returns true when there is
+// so much by now that it is to be saved early.
+func (w *Writer) accept(txns []*wal.Txn) (much bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	g := w.current()
+	if g == nil || !g.usable() {
+		return false // Err has told
+	}
+	before := w.queued
+	for i, txn := range txns {
+		txn.Time = w.times.recall(g.ID, txn.TxnInfo, g.last.Time)
+		if txn.ID != g.last.ID+1 || txn.Time <= g.last.Time || txn.PageSize != g.PageSize {
+			w.end(g, ErrBroken, fmt.Errorf("transaction %d of %s (pages of %d bytes) cannot follow %d of %s (pages of %d bytes)",
+				txn.ID, txn.Time, txn.PageSize, g.last.ID, g.last.Time, g.PageSize))
+			txns = txns[:i]
+			break
+		}
+		w.queued += rawBytes(txn)
+		g.last = txn.TxnInfo
+	}
+	w.queue = append(w.queue, txns...)
+	w.told(w.times.note(g.ID, txns))
+	return before < earlySave && w.queued >= earlySave
 }
 
 // told says when the times of unsaved transactions could not be kept: capture

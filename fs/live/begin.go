@@ -24,6 +24,7 @@ func (d *database) takeIn() {
 	}
 	d.dropImage()
 	if d.phase == following {
+		d.tell()
 		// What cannot be saved any more the sink has forgotten, and says so.
 		if err := d.sink.Save(); err != nil {
 			d.logger().Warn("not all that was captured could be saved", "error", err)
@@ -359,6 +360,8 @@ var errReached = errors.New("reached")
 // follow begins with every commit behind txn, in the state that sums are of.
 func (d *database) follow(sums *wal.PageSums, txn wal.TxnInfo) {
 	d.sums, d.last = sums, txn
+	at := d.tracker.Position()
+	d.epochs.begin(at, d.logPagesTo(at.Frames))
 	d.phase, d.err, d.backoff = following, nil, 0
 	d.verified = verified{txn.ID, time.Now()} // the file has been read
 	d.set.mu.Lock()

@@ -58,7 +58,10 @@ type database struct {
 	sums     *wal.PageSums
 	last     wal.TxnInfo
 	tracker  *wal.Tracker
-	log      *os.File // the backing -wal while it exists
+	log      *os.File   // the backing -wal while it exists
+	index    *os.File   // the backing -shm while its log is looked at all the time
+	found    []*wal.Txn // that the sink has not been told of
+	epochs   epochs
 	hint     wal.WriteHint
 	unlooked bool // the log was written to after the last look
 	// unindexed: the wal-index is not that of who writes, see lookUnindexed.
@@ -107,6 +110,7 @@ func (d *database) look() {
 	if d.log != nil {
 		err = d.lookAt(d.log)
 	}
+	d.tell()
 	if errors.Is(err, wal.ErrMissed) || errors.Is(err, errPageSize) || errors.Is(err, errUncopied) {
 		d.logger().Warn("the log cannot be continued", "reason", err)
 		d.takeIn()
@@ -133,6 +137,7 @@ func (d *database) commit(c wal.Commit) error {
 	}
 	d.newest = d.undoOf(c)
 	d.sums.Apply(c)
+	d.epochs.commit(c)
 	d.append(&wal.Txn{
 		TxnInfo: wal.TxnInfo{Time: d.synced.timeOf(c.End), Size: c.Size, Pages: wal.Pgno(len(c.Frames)), Checksum: d.sums.Total()},
 		Frames:  c.Frames,
@@ -142,8 +147,8 @@ func (d *database) commit(c wal.Commit) error {
 	return nil
 }
 
-// append gives txn its index, and its time unless it has one, and hands it to
-// the sink.
+// append gives txn its index, and its time unless it has one. The sink is told
+// of it soon, before anything is saved.
 func (d *database) append(txn *wal.Txn) {
 	txn.ID = d.last.ID + 1
 	if txn.Time == 0 {
@@ -151,8 +156,18 @@ func (d *database) append(txn *wal.Txn) {
 	}
 	txn.Time = max(txn.Time, d.last.Time+1)
 	txn.PageSize = d.pageSize
-	d.sink.Append(txn)
+	d.found = append(d.found, txn)
 	d.last = txn.TxnInfo
+}
+
+// tell hands what was found to the sink.
+func (d *database) tell() {
+	if len(d.found) == 0 {
+		return
+	}
+	d.sink.Append(d.found...)
+	d.last = d.found[len(d.found)-1].TxnInfo // it may have had a time already
+	d.found = nil
 }
 
 // now returns the time of the next transaction: times increase strictly along
@@ -166,6 +181,7 @@ func (d *database) save() {
 	if d.phase != following {
 		return
 	}
+	d.tell()
 	if err := d.sink.Save(); err != nil {
 		d.fail(err)
 	}
@@ -302,6 +318,7 @@ func (d *database) letGo() error {
 	d.dropImage()
 	d.phase = idle
 	d.closeLog()
+	d.closeIndex()
 	if d.sink != nil {
 		err = errors.Join(err, d.sink.Close())
 		d.sink = nil

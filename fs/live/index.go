@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/walback/walback/wal"
 )
@@ -16,35 +18,18 @@ import (
 
 // lookAt looks at the log. The caller holds d.mu.
 func (d *database) lookAt(log io.ReaderAt) error {
-	before := d.tracker.Position()
-	if err := d.lookAtAll(log); err != nil || d.logs.Load() == 0 {
+	if err := d.lookAtAll(log); err != nil || d.logs.Load() == 0 || d.phase != following {
 		return err
 	}
-	if after := d.tracker.Position(); !before.IsZero() && after.Salt1 != before.Salt1 {
-		return d.logRestarted(log, after)
-	}
-	return nil
-}
-
-// logRestarted makes sure that the epoch before was wholly copied to the file:
-// pages that have no frame in the log by now are as they were captured. See
-// logEnded; nobody has told of this end. The caller holds d.mu.
-func (d *database) logRestarted(log io.ReaderAt, now wal.Position) error {
-	if d.phase != following {
-		return nil
-	}
-	current := d.logPagesTo(now.Frames)
-	old := slices.DeleteFunc(d.logPages(), func(p wal.Pgno) bool {
-		_, found := slices.BinarySearch(current, p)
-		return found
-	})
-	p, err := d.notInFile(old)
+	pages := d.epochs.due(time.Now())
+	p, err := d.notInFile(pages)
 	if err != nil || p == 0 {
 		return err
 	}
 	txn := d.last.ID
 	if err := d.lookAtAll(log); err != nil || d.last.ID != txn {
-		return err // written while it was read: the next restart will tell
+		d.epochs.postpone(pages) // written while it was read
+		return err
 	}
 	return fmt.Errorf("page %d: %w", p, errUncopied)
 }
@@ -75,16 +60,34 @@ func (d *database) lookAtAll(log io.ReaderAt) error {
 // readIndex reads the header of the wal-index, and returns false when there is
 // none at this moment. A passed index is the same memory as the application's.
 func (d *database) readIndex() (wal.IndexHeader, bool, error) {
-	f, err := os.Open(d.file() + indexSuffix)
-	if isMissing(err) {
-		return wal.IndexHeader{}, false, nil
+	if d.index != nil && isRemoved(d.index) {
+		d.closeIndex()
 	}
-	if err != nil {
-		return wal.IndexHeader{}, false, err
+	if d.index == nil {
+		f, err := os.Open(d.file() + indexSuffix)
+		if isMissing(err) {
+			return wal.IndexHeader{}, false, nil
+		}
+		if err != nil {
+			return wal.IndexHeader{}, false, err
+		}
+		d.index = f
 	}
-	defer f.Close() // only read
-	h, ok, err := readIndex(f)
-	return h, ok, err
+	return readIndex(d.index)
+}
+
+// closeIndex closes the backing wal-index, which was only read.
+func (d *database) closeIndex() {
+	if d.index != nil {
+		d.index.Close()
+		d.index = nil
+	}
+}
+
+// isRemoved reports whether an open file has no name any more.
+func isRemoved(f *os.File) bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &st) != nil || st.Nlink == 0
 }
 
 func readIndex(f io.ReaderAt) (wal.IndexHeader, bool, error) {

@@ -128,6 +128,9 @@ func (h *openHandle) Released() {
 		h.wasWritten()
 	}
 	h.set.released(h.openFile)
+	p := h.lock()
+	p.noIndex()
+	p.unlock()
 }
 
 // inPassage is an operation that has passed its gate.
@@ -295,6 +298,14 @@ func (s *set) released(f *openFile) {
 	}
 }
 
+// noIndex lets go of the wal-index that p is, unless somebody has it open. The
+// caller holds the lock of the database.
+func (p part) noIndex() {
+	if p.d != nil && p.role == roleIndex && p.d.indexes.Load() == 0 {
+		p.d.closeIndex()
+	}
+}
+
 // rejoin finds out anew what f is a part of, when names has changed its names.
 func (s *set) rejoin(f *openFile, names func()) {
 	p := f.lock()
@@ -333,6 +344,7 @@ func (s *set) join(f *openFile) {
 	}
 	was.opened(f, -f.handles)
 	is.opened(f, f.handles)
+	was.noIndex()
 	f.is.Store(&is)
 }
 

@@ -156,10 +156,10 @@ func (r *recorder) Begin(base wal.Base) error {
 	return nil
 }
 
-func (r *recorder) Append(txn *wal.Txn) {
+func (r *recorder) Append(txns ...*wal.Txn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.queue = append(r.queue, txn)
+	r.queue = append(r.queue, txns...)
 }
 
 func (r *recorder) Save() error {

@@ -25,11 +25,11 @@ type Sink interface {
 	// transaction, whose ID follows, is kept on local disk.
 	Fork(from wal.TXID, first *wal.Txn) error
 
-	// Append adds a committed transaction; its ID follows the last one's. It
+	// Append adds committed transactions; their IDs follow the last one's. It
 	// returns at once. The pages stay where they are until Save or until the
 	// sink has read them. When an earlier process had appended the same one
 	// without saving it, its Time becomes what it was then.
-	Append(txn *wal.Txn)
+	Append(txns ...*wal.Txn)
 
 	// TakeBack takes back the last transaction that was appended, and returns
 	// false if it is saved already.

@@ -178,6 +178,8 @@ func (t *tail) look() {
 			// What was committed before the watch; and the log may have another name.
 			if committed, now := f.wasWritten(); committed || now != path {
 				t.rouse(f)
+			} else {
+				f.rest()
 			}
 		}
 	}
@@ -222,6 +224,15 @@ func (t *tail) close() {
 	if events != nil {
 		events.Close() // nothing was written
 		t.done.Wait()
+	}
+}
+
+// rest lets go of what is only open for looking all the time.
+func (f *openFile) rest() {
+	p := f.lock()
+	defer p.unlock()
+	if p.d != nil {
+		p.d.closeIndex()
 	}
 }
 
