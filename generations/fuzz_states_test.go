@@ -110,12 +110,13 @@ func FuzzStates(f *testing.F) {
 		damaged[int(at)%len(damaged)] ^= flip
 		damaged = damaged[:min(int(cut), len(damaged))]
 		var sums *wal.PageSums
+		in := stateReader{file: bytes.NewReader(damaged), in: bufio.NewReader(nil)}
 		for i, r := range exerciseStates(t, damaged) {
 			if r != want.records[i] {
 				t.Fatalf("record %d is read as %+v, written was %+v", i, r, want.records[i])
 			}
 			var err error
-			if sums, err = r.apply(bytes.NewReader(damaged), bufio.NewReader(nil), sums); err != nil {
+			if sums, err = r.apply(&in, sums); err != nil {
 				t.Fatal(err)
 			}
 			for p, sum := range want.sums[i] {
@@ -147,7 +148,7 @@ func exerciseStates(t *testing.T, b []byte) []stateRecord {
 		if r.txn.Size > 1<<16 {
 			continue // a database of zeros may be any size
 		}
-		sums, err := r.apply(f, bufio.NewReader(nil), nil)
+		sums, err := r.apply(&stateReader{file: f, in: bufio.NewReader(nil)}, nil)
 		if err == nil && (sums.Size() != r.txn.Size || r.full && uint32(sums.Size()) != r.sums) {
 			t.Fatalf("%d pages by %+v", sums.Size(), r)
 		}

@@ -12,6 +12,7 @@ func (w *Writer) Resume() (wal.Past, bool) {
 	w.saving.Lock()
 	defer w.saving.Unlock()
 	w.save() // Ended tells when that failed
+	w.compacted()
 	w.mu.Lock()
 	g := w.current()
 	if g == nil {
@@ -60,6 +61,42 @@ func (w *Writer) toldStates(err error) {
 	if err != nil {
 		w.shipper.options.Logger.Warn("the generation cannot be forked any more: should capture be interrupted, a whole new image will be made",
 			"client", w.client, "error", err)
+	}
+}
+
+// compactStates begins to write the states of g anew when they have outgrown what
+// is to be kept. A gate does not wait for that. The caller holds saving.
+func (w *Writer) compactStates(g *lineage) {
+	if w.states.compacting != nil || !w.states.outgrown(1) {
+		return
+	}
+	c, done := w.states.compaction(g), make(chan struct{})
+	began := w.shipper.background(func() {
+		defer close(done)
+		err := c.write()
+		w.saving.Lock()
+		defer w.saving.Unlock()
+		w.states.compacting = nil
+		if err == nil {
+			err = c.finish()
+		}
+		if w.states.era == c.as.era { // otherwise it went wrong because of that
+			w.toldStates(w.states.ended(err))
+		}
+	})
+	if began {
+		w.states.compacting = done
+	}
+}
+
+// compacted waits until the states are not being compacted. The caller holds
+// saving, which is given up meanwhile.
+func (w *Writer) compacted() {
+	for w.states.compacting != nil {
+		done := w.states.compacting
+		w.saving.Unlock()
+		<-done
+		w.saving.Lock()
 	}
 }
 

@@ -60,7 +60,7 @@ type Shipper struct {
 	maps     mapping
 	merging  *merging
 	cancel   context.CancelFunc
-	work     sync.WaitGroup // the schedule's goroutine
+	work     sync.WaitGroup // the schedule's goroutine, and what runs in the background
 
 	mu      sync.Mutex
 	writers map[string]*Writer // by client; those with something to ship, or open
@@ -221,6 +221,16 @@ func (s *Shipper) all() []*Writer {
 	}
 	slices.SortFunc(all, func(a, b *Writer) int { return strings.Compare(a.client, b.client) })
 	return all
+}
+
+// background does what nobody waits for but Close; false when that has come.
+func (s *Shipper) background(do func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.work.Go(do)
+	}
+	return !s.closed
 }
 
 // Close stops shipping at once; Flush first to ship what there is. What is not

@@ -54,6 +54,7 @@ func (s *states) keep(b *stateBase) error {
 	}
 	s.full = b.record.length()
 	s.end, s.last, s.off = s.full, b.record.at(), false
+	s.era++
 	return nil
 }
 

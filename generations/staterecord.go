@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"math/bits"
 
 	"github.com/walback/walback/wal"
@@ -150,16 +151,14 @@ func readStates(f io.ReaderAt, size int64) (records []stateRecord, end int64, er
 		if !ok || r.length() > size-end {
 			break
 		}
-		crc := crc32.NewIEEE()
-		crc.Write(head)
-		if _, err := io.CopyN(crc, in, int64(r.sums)*stateSumSize); err != nil {
+		crc, err := crcOf(in, crc32.ChecksumIEEE(head), int64(r.sums)*stateSumSize)
+		if err != nil {
 			return nil, 0, err
 		}
-		var tail [stateTailSize]byte
-		if _, err := io.ReadFull(in, tail[:]); err != nil {
+		if _, err := io.ReadFull(in, head[:stateTailSize]); err != nil {
 			return nil, 0, err
 		}
-		if binary.BigEndian.Uint32(tail[:]) != crc.Sum32() {
+		if binary.BigEndian.Uint32(head) != crc {
 			break
 		}
 		records, end = append(records, r), end+r.length()
@@ -167,14 +166,52 @@ func readStates(f io.ReaderAt, size int64) (records []stateRecord, end int64, er
 	return records, end, nil
 }
 
+// crcOf returns the CRC-32 of what has one already and the next n bytes of in.
+func crcOf(in *bufio.Reader, crc uint32, n int64) (uint32, error) {
+	for n > 0 {
+		b, err := in.Peek(int(min(n, int64(in.Size()))))
+		if err != nil {
+			return 0, err
+		}
+		crc = crc32.Update(crc, crc32.IEEETable, b)
+		in.Discard(len(b)) // they are there
+		n -= int64(len(b))
+	}
+	return crc, nil
+}
+
+// stateReader reads records, of which there are thousands of small ones, most of
+// them behind each other.
+type stateReader struct {
+	file io.ReaderAt
+	in   *bufio.Reader
+	off  int64 // where in is, once it was used
+}
+
+// at returns a reader that begins at off.
+func (s *stateReader) at(off int64) (*bufio.Reader, error) {
+	if ahead := off - s.off; s.off != 0 && ahead >= 0 && ahead <= stateHeadSize+stateTailSize {
+		s.off = off
+		_, err := s.in.Discard(int(ahead))
+		return s.in, err
+	}
+	s.in.Reset(io.NewSectionReader(s.file, off, math.MaxInt64-off))
+	s.off = off
+	return s.in, nil
+}
+
 // apply brings s, which may be nil for a full record, up to date with r, which it
-// reads through in.
-func (r stateRecord) apply(f io.ReaderAt, in *bufio.Reader, s *wal.PageSums) (*wal.PageSums, error) {
+// reads from file.
+func (r stateRecord) apply(file *stateReader, s *wal.PageSums) (*wal.PageSums, error) {
 	if r.full || s == nil {
 		s = wal.NewPageSums(r.pageSize)
 	}
 	s.Resize(r.txn.Size, r.pageSize)
-	in.Reset(io.NewSectionReader(f, r.off+stateHeadSize, int64(r.sums)*stateSumSize))
+	in, err := file.at(r.off + stateHeadSize)
+	if err != nil {
+		return nil, err
+	}
+	file.off += int64(r.sums) * stateSumSize
 	var b [stateSumSize]byte
 	for range r.sums {
 		if _, err := io.ReadFull(in, b[:]); err != nil {

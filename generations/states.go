@@ -36,12 +36,19 @@ type states struct {
 	last  stateKey // newest
 	// off: there is no record of the last saved transaction, so none can follow.
 	off bool
+	// era changes whenever anything but an increment is done to the file.
+	era int
+	// compacting is not nil while it is written anew, and then closed.
+	compacting chan struct{}
 }
 
 // minStates is how many bytes of increments are kept before they are compacted
-// at least: of small transactions, some eight thousand. While they are compacted,
-// a gate may wait.
+// at least: of small transactions, some eight thousand. A quarter of them stays.
 const minStates = 1 << 20
+
+// maxStates is how many times as many there may be when nobody has come to compact
+// them: whoever saves does it then.
+const maxStates = 16
 
 // chain is the records that lead to a transaction: a full one, and increments.
 type chain struct {
@@ -59,11 +66,7 @@ func (s *states) chain(g *lineage) (chain, error) {
 	if err != nil {
 		return chain{}, err
 	}
-	info, err := f.Stat()
-	if err != nil {
-		return chain{}, errors.Join(err, f.Close())
-	}
-	all, _, err := readStates(f, info.Size())
+	all, _, err := readStates(f, s.end)
 	if err != nil {
 		return chain{}, errors.Join(err, f.Close())
 	}
@@ -121,9 +124,9 @@ func (c chain) find(id wal.TXID) int {
 func (c chain) sums(n int) (*wal.PageSums, error) {
 	var sums *wal.PageSums
 	var err error
-	in := bufio.NewReaderSize(nil, 64<<10) // one for all: there are thousands of small ones
+	in := stateReader{file: c.file, in: bufio.NewReaderSize(nil, 64<<10)}
 	for _, r := range c.records[:n] {
-		if sums, err = r.apply(c.file, in, sums); err != nil {
+		if sums, err = r.apply(&in, sums); err != nil {
 			return nil, fmt.Errorf("states: transaction %d of generation %s: %w", r.txn.ID, r.generation, err)
 		}
 	}
@@ -205,18 +208,32 @@ func (s *states) follow(g *lineage, changes []change) error {
 		return nil
 	}
 	err := s.append(changes)
-	if err == nil && s.end-s.full > max(minStates, s.full) {
+	if err == nil && s.outgrown(maxStates) {
 		err = s.compact(g)
 	}
-	if err != nil {
-		s.off = true
-		return fmt.Errorf("spool: %w", err)
+	return s.ended(err)
+}
+
+// ended notes that err, if any, keeps records from being added.
+func (s *states) ended(err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	s.off = true
+	return fmt.Errorf("spool: %w", err)
+}
+
+// outgrown reports whether there are so many times as many increments as are to
+// be kept.
+func (s *states) outgrown(times int64) bool {
+	return !s.off && s.end-s.full > times*max(minStates, s.full)
 }
 
 // goBack makes r, of which there is a record, what is followed next.
-func (s *states) goBack(r stateRecord) { s.last, s.off = r.at(), false }
+func (s *states) goBack(r stateRecord) {
+	s.last, s.off = r.at(), false
+	s.era++
+}
 
 func (s *states) append(changes []change) error {
 	var b bytes.Buffer
@@ -243,44 +260,113 @@ func (s *states) append(changes []change) error {
 	return nil
 }
 
-// compact writes the file anew, with as many of the newest transactions of g as
-// take half of what is allowed for.
+// compact writes the file anew, with some of the newest transactions of g.
 func (s *states) compact(g *lineage) error {
-	c, err := s.chain(g)
+	c := s.compaction(g)
+	if err := c.write(); err != nil {
+		return err
+	}
+	return c.finish()
+}
+
+// compaction is the file being written anew. What is added to it meanwhile is
+// taken over in the end.
+type compaction struct {
+	of   *states
+	as   states  // it was, when that began
+	g    lineage // its newest lineage
+	base stateRecord
+	file *spoolFile
+	end  int64 // of what was written
+}
+
+// compaction begins one. Its write needs no lock.
+func (s *states) compaction(g *lineage) *compaction {
+	return &compaction{of: s, as: *s, g: lineage{progress: progress{ID: g.ID, Parent: g.Parent}, mark: g.mark}}
+}
+
+// write writes as many of the newest transactions as take a quarter of what is
+// allowed for.
+func (c *compaction) write() error {
+	from, err := c.as.chain(&c.g)
 	if err != nil {
 		return err
 	}
-	defer c.close()
-	if n := len(c.records); n == 0 || c.records[n-1].at() != s.last {
-		return fmt.Errorf("states: nothing leads to transaction %d of generation %s", s.last.txn, s.last.generation)
+	defer from.close()
+	if n := len(from.records); n == 0 || from.records[n-1].at() != c.as.last {
+		return fmt.Errorf("states: nothing leads to transaction %d of generation %s", c.as.last.txn, c.as.last.generation)
 	}
-	first, kept := len(c.records)-1, int64(0)
-	for first > 0 && kept+c.records[first].length() <= max(minStates, s.full)/2 {
-		kept += c.records[first].length()
+	first, kept := len(from.records)-1, int64(0)
+	for first > 0 && kept+from.records[first].length() <= max(minStates, c.as.full)/4 {
+		kept += from.records[first].length()
 		first--
 	}
-	sums, err := c.sums(first + 1)
+	sums, err := from.sums(first + 1)
 	if err != nil {
 		return err
 	}
-	base := c.records[first]
-	base.full, base.sums = true, uint32(sums.Size())
-	return s.replace(base, func(f io.Writer) error {
-		w := newStateWriter(bufio.NewWriter(f), base)
-		for p := wal.Pgno(1); p <= sums.Size(); p++ {
-			w.add(p, sums.At(p))
-		}
-		if err := w.finish(); err != nil {
+	c.base = from.records[first]
+	c.base.full, c.base.sums = true, uint32(sums.Size())
+	c.end = c.base.length() + kept
+	if c.file, err = c.as.spool.create(); err != nil {
+		return err
+	}
+	if err := c.copy(sums, from.records[first+1:], from.file); err != nil {
+		return errors.Join(err, c.file.drop())
+	}
+	return nil
+}
+
+// copy writes the full record and the increments behind it.
+func (c *compaction) copy(sums *wal.PageSums, increments []stateRecord, from io.ReaderAt) error {
+	w := newStateWriter(bufio.NewWriterSize(c.file, 64<<10), c.base)
+	for p := wal.Pgno(1); p <= sums.Size(); p++ {
+		w.add(p, sums.At(p))
+	}
+	if err := w.finish(); err != nil {
+		return err
+	}
+	for _, run := range runs(increments) {
+		if _, err := io.Copy(c.file, run.of(from)); err != nil {
 			return err
 		}
-		for _, run := range runs(c.records[first+1:]) {
-			if _, err := io.Copy(f, run.of(c.file)); err != nil {
-				return err
-			}
-		}
-		s.end = base.length() + kept
+	}
+	return nil
+}
+
+// finish puts the file in its place, with what was added meanwhile; not when
+// something else was done to it. The caller holds what guards the states.
+func (c *compaction) finish() error {
+	s := c.of
+	if s.off || s.era != c.as.era {
+		return c.file.drop()
+	}
+	if err := c.takeOver(run{c.as.end, s.end - c.as.end}); err != nil {
+		return errors.Join(err, c.file.drop())
+	}
+	if err := c.file.keepAs(s.path); err != nil {
+		return err
+	}
+	s.full, s.end = c.base.length(), c.end+s.end-c.as.end
+	s.era++
+	return nil
+}
+
+// takeOver appends what was added.
+func (c *compaction) takeOver(added run) error {
+	if added.length == 0 {
 		return nil
-	})
+	}
+	f, err := os.Open(c.of.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // only read
+	n, err := io.Copy(c.file, added.of(f))
+	if err == nil && n < added.length {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // run is a part of the file.
@@ -299,20 +385,4 @@ func runs(records []stateRecord) []run {
 		found = append(found, run{r.off, r.length()})
 	}
 	return found
-}
-
-// replace writes the file anew by write, beginning with the full record base.
-func (s *states) replace(base stateRecord, write func(io.Writer) error) error {
-	f, err := s.spool.create()
-	if err != nil {
-		return err
-	}
-	if err := write(f); err != nil {
-		return errors.Join(err, f.drop())
-	}
-	if err := f.keepAs(s.path); err != nil {
-		return err
-	}
-	s.full, s.off = base.length(), false
-	return nil
 }

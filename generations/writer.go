@@ -173,6 +173,7 @@ func (w *Writer) save() error {
 			continue
 		}
 		w.toldStates(w.states.follow(g, changes))
+		w.compactStates(g)
 	}
 }
 
