@@ -113,7 +113,7 @@ func TestStatesAreCompacted(t *testing.T) {
 		}
 	}
 	past := resume(t, w)
-	if n := len(past.States); n < 4000 || n > 16_000 || past.States[n-1] != d.last {
+	if n := len(past.States); n < 2000 || n > 16_000 || past.States[n-1] != d.last {
 		t.Fatalf("%d states", n)
 	}
 	past.States = slices.Concat(past.States[:3], past.States[len(past.States)-3:])
