@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
+	"os"
 	"slices"
+	"sync"
 
 	"github.com/walback/walback/wal"
 	"github.com/walback/walback/wal/pack"
@@ -43,9 +46,11 @@ func (s *Spool) writePiece(client string, g ID, txns []*wal.Txn) (piece, error) 
 	}
 	w := pack.NewWriter(f, pack.Segment, first.PageSize, o.Place(), pack.WriterOptions{Raw: true})
 	p := piece{Object: o, head: first.TxnInfo}
-	page := make([]byte, first.PageSize)
+	pages := newPageReader(txns)
+	defer pages.release()
 	for v := range versions(txns) {
-		if err = v.read(page); err == nil {
+		page, err := pages.read(v)
+		if err == nil {
 			err = w.Add(v.Pgno, v.txn.ID, page)
 		}
 		if err != nil {
@@ -93,13 +98,60 @@ func versions(txns []*wal.Txn) iter.Seq[version] {
 	}
 }
 
-// read reads the page and makes sure that it still is what was captured.
-func (v version) read(page []byte) error {
-	if n, err := v.txn.Source.ReadAt(page, v.Off); err != nil && !(errors.Is(err, io.EOF) && n == len(page)) {
-		return fmt.Errorf("read page %d of transaction %d: %w", v.Pgno, v.txn.ID, err)
+// pageReader reads the pages of transactions that wait to be saved. Most lie
+// behind each other in a log, which is read at once then: a gate waits for it.
+type pageReader struct {
+	page   []byte
+	source io.ReaderAt // nil: nothing is read at once
+	span   *[spanSize]byte
+	from   int64 // of span in source
+}
+
+// spanSize is how many bytes are read at once at most: a little more than a log
+// has between two checkpoints by default.
+const spanSize = 5 << 20
+
+var spans = sync.Pool{New: func() any { return new([spanSize]byte) }}
+
+// newPageReader returns a reader of the pages of txns. It has to be released.
+func newPageReader(txns []*wal.Txn) *pageReader {
+	r := &pageReader{page: make([]byte, txns[0].PageSize)}
+	from, to := int64(math.MaxInt64), int64(0)
+	for _, t := range txns {
+		if t.Source != txns[0].Source {
+			return r
+		}
+		for _, f := range t.Frames {
+			from, to = min(from, f.Off), max(to, f.Off+int64(t.PageSize))
+		}
+	}
+	if _, log := txns[0].Source.(*os.File); !log || to-from > spanSize || to <= from {
+		return r
+	}
+	r.span, r.from = spans.Get().(*[spanSize]byte), from
+	if n, err := txns[0].Source.ReadAt(r.span[:to-from], from); int64(n) == to-from && (err == nil || errors.Is(err, io.EOF)) {
+		r.source = txns[0].Source
+	}
+	return r
+}
+
+func (r *pageReader) release() {
+	if r.span != nil {
+		spans.Put(r.span)
+	}
+}
+
+// read returns a page, until the next one is read, having made sure that it still
+// is what was captured.
+func (r *pageReader) read(v version) ([]byte, error) {
+	page := r.page
+	if r.source != nil {
+		page = r.span[v.Off-r.from:][:len(page)]
+	} else if n, err := v.txn.Source.ReadAt(page, v.Off); err != nil && !(errors.Is(err, io.EOF) && n == len(page)) {
+		return nil, fmt.Errorf("read page %d of transaction %d: %w", v.Pgno, v.txn.ID, err)
 	}
 	if sum := wal.PageSum(v.Pgno, page); sum != v.Sum {
-		return fmt.Errorf("page %d of transaction %d was overwritten before it could be saved (checksum %s, captured %s)", v.Pgno, v.txn.ID, sum, v.Sum)
+		return nil, fmt.Errorf("page %d of transaction %d was overwritten before it could be saved (checksum %s, captured %s)", v.Pgno, v.txn.ID, sum, v.Sum)
 	}
-	return nil
+	return page, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/walback/walback/wal"
 )
@@ -58,7 +59,7 @@ type added struct{ pages, max wal.Pgno }
 
 // group is one group on its way into the object.
 type group struct {
-	pages   []byte
+	pages   []byte // behind the byte of codecRaw, so that it is a block as it is
 	count   int
 	keys    []byte        // as in the index block
 	sums    []byte        // likewise
@@ -91,7 +92,7 @@ func NewWriter(w io.Writer, kind Kind, pageSize int, place Place, o WriterOption
 		sealer: o.Sealer,
 		root:   root{Info: Info{Kind: kind, PageSize: pageSize, Fuzzy: o.Fuzzy}},
 		added:  make(map[wal.TXID]*added),
-		group:  new(group),
+		group:  newGroup(),
 	}
 	switch {
 	case kind != Segment && kind != Snapshot:
@@ -146,7 +147,7 @@ func (w *Writer) add(pgno wal.Pgno, id wal.TXID, page []byte) error {
 	g.sums = binary.BigEndian.AppendUint32(g.sums, pageSum(pgno, page))
 	g.pages = append(g.pages, page...)
 	g.count++
-	if len(g.pages)+w.root.PageSize > w.o.GroupSize {
+	if len(g.pages)-1+w.root.PageSize > w.o.GroupSize {
 		return w.cut()
 	}
 	return nil
@@ -163,7 +164,7 @@ func (w *Writer) cut() error {
 		g.encoded = make(chan struct{})
 		go func() {
 			defer close(g.encoded)
-			g.block = appendBlock(g.block[:0], g.pages, w.o.Raw)
+			w.encode(g)
 		}()
 	}
 	w.running = append(w.running, g)
@@ -175,9 +176,28 @@ func (w *Writer) cut() error {
 	if n := len(w.free); n > 0 {
 		w.group, w.free = w.free[n-1], w.free[:n-1]
 	} else {
-		w.group = new(group)
+		w.group = newGroup()
 	}
 	return nil
+}
+
+// groups are those that no Writer uses.
+var groups = sync.Pool{New: func() any { return &group{pages: []byte{codecRaw}} }}
+
+func newGroup() *group { return groups.Get().(*group) }
+
+// encode makes the block of g.
+func (w *Writer) encode(g *group) {
+	if w.o.Raw {
+		g.block, g.pages = g.pages, g.block
+		return
+	}
+	g.block = appendBlock(g.block[:0], g.pages[1:], false)
+}
+
+// reset empties g.
+func (g *group) reset() {
+	*g = group{pages: append(g.pages[:0], codecRaw), keys: g.keys[:0], sums: g.sums[:0], block: g.block[:0]}
 }
 
 // writeGroup writes the oldest of the running groups.
@@ -185,7 +205,7 @@ func (w *Writer) writeGroup() error {
 	g := w.running[0]
 	w.running = append(w.running[:0], w.running[1:]...)
 	if g.encoded == nil {
-		g.block = appendBlock(g.block[:0], g.pages, w.o.Raw)
+		w.encode(g)
 	} else {
 		<-g.encoded
 	}
@@ -206,7 +226,7 @@ func (w *Writer) writeGroup() error {
 	if g.ends {
 		w.endIndex()
 	}
-	*g = group{pages: g.pages[:0], keys: g.keys[:0], sums: g.sums[:0], block: g.block[:0]}
+	g.reset()
 	w.free = append(w.free, g)
 	return nil
 }
@@ -248,9 +268,25 @@ func (w *Writer) Finish(txns []wal.TxnInfo, mark wal.Mark) (int64, error) {
 	if w.err = w.finish(txns, mark); w.err != nil {
 		return 0, w.err
 	}
+	w.release()
 	w.err = errFinished
 	return w.off, nil
 }
+
+// release gives memory back that other Writers can use.
+func (w *Writer) release() {
+	for _, g := range append(w.free, w.group) {
+		if cap(g.pages) <= maxPooledGroup && cap(g.block) <= maxPooledGroup {
+			g.reset()
+			groups.Put(g)
+		}
+	}
+	w.free, w.group = nil, nil
+}
+
+// maxPooledGroup is how large the memory of a group is at most that is kept for
+// other Writers, in bytes.
+const maxPooledGroup = 256 << 10
 
 // Info returns what Open will tell of the pack. It is valid after Finish.
 func (w *Writer) Info() Info { return w.root.Info }
