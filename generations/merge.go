@@ -28,6 +28,9 @@ type segment struct {
 
 // merge makes the segment o, which has the transactions of pieces.
 func (s *Spool) merge(o Object, pieces []piece) (segment, error) {
+	if seg, raw, err := s.mergeRaw(o, pieces); raw || err != nil {
+		return seg, err
+	}
 	readers := make([]*pack.Reader, len(pieces))
 	var total int64
 	for i, p := range pieces {
@@ -39,15 +42,23 @@ func (s *Spool) merge(o Object, pieces []piece) (segment, error) {
 		readers[i] = r
 		total += p.size
 	}
+	return s.makeSegment(total, func(w io.Writer) (pack.Info, error) {
+		return pack.Merge(w, o.Place(), pack.WriterOptions{}, readers...)
+	})
+}
+
+// makeSegment makes a segment, of about so many bytes of pages, of what write
+// writes.
+func (s *Spool) makeSegment(total int64, write func(io.Writer) (pack.Info, error)) (segment, error) {
 	if total <= inMemory {
-		return mergeInMemory(o, readers)
+		return makeInMemory(write)
 	}
-	seg, err := s.mergeInFile(o, readers)
+	seg, err := s.makeInFile(write)
 	if !noSpace(err) || total > cramped {
 		return seg, err
 	}
 	s.cramped.Lock()
-	seg, err = mergeInMemory(o, readers)
+	seg, err = makeInMemory(write)
 	if err != nil {
 		s.cramped.Unlock()
 		return seg, err
@@ -64,19 +75,19 @@ func noSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-func mergeInMemory(o Object, from []*pack.Reader) (segment, error) {
+func makeInMemory(write func(io.Writer) (pack.Info, error)) (segment, error) {
 	var b bytes.Buffer
-	info, err := pack.Merge(&b, o.Place(), pack.WriterOptions{}, from...)
+	info, err := write(&b)
 	body := io.NewSectionReader(bytes.NewReader(b.Bytes()), 0, int64(b.Len()))
 	return segment{info: info, body: body, done: func() error { return nil }}, err
 }
 
-func (s *Spool) mergeInFile(o Object, from []*pack.Reader) (segment, error) {
+func (s *Spool) makeInFile(write func(io.Writer) (pack.Info, error)) (segment, error) {
 	f, err := s.create()
 	if err != nil {
 		return segment{}, err
 	}
-	info, err := pack.Merge(f, o.Place(), pack.WriterOptions{}, from...)
+	info, err := write(f)
 	var size int64
 	if err == nil {
 		size, err = f.Seek(0, io.SeekEnd)

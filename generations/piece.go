@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"math"
-	"os"
 	"slices"
 	"sync"
 
@@ -38,14 +36,32 @@ type version struct {
 
 // writePiece saves txns, which follow each other, as one piece.
 func (s *Spool) writePiece(client string, g ID, txns []*wal.Txn) (piece, error) {
-	first, last := txns[0], txns[len(txns)-1]
-	o := Object{Client: client, Generation: g, Kind: PieceObject, First: first.ID, Last: last.ID}
+	o := Object{Client: client, Generation: g, Kind: PieceObject, First: txns[0].ID, Last: txns[len(txns)-1].ID}
+	if p, raw, err := s.writeRawPiece(o, txns); raw || err != nil {
+		return p, err
+	}
+	return s.writePack(o, txns)
+}
+
+// writePack saves txns as the piece o, which is a pack.
+func (s *Spool) writePack(o Object, txns []*wal.Txn) (piece, error) {
 	f, err := s.create()
 	if err != nil {
 		return piece{}, err
 	}
-	w := pack.NewWriter(f, pack.Segment, first.PageSize, o.Place(), pack.WriterOptions{Raw: true})
-	p := piece{Object: o, head: first.TxnInfo}
+	p := piece{Object: o, head: txns[0].TxnInfo}
+	for _, t := range txns {
+		p.raw += rawBytes(t)
+	}
+	p.size, err = writeTxns(pack.NewWriter(f, pack.Segment, txns[0].PageSize, o.Place(), pack.WriterOptions{Raw: true}), txns)
+	if err != nil {
+		return piece{}, errors.Join(err, f.drop())
+	}
+	return p, f.keep(o.Key())
+}
+
+// writeTxns writes a pack with txns, and returns its size.
+func writeTxns(w *pack.Writer, txns []*wal.Txn) (int64, error) {
 	pages := newPageReader(txns)
 	defer pages.release()
 	for v := range versions(txns) {
@@ -54,19 +70,15 @@ func (s *Spool) writePiece(client string, g ID, txns []*wal.Txn) (piece, error) 
 			err = w.Add(v.Pgno, v.txn.ID, page)
 		}
 		if err != nil {
-			return piece{}, errors.Join(err, f.drop())
+			return 0, err
 		}
-		p.raw += int64(len(page))
 	}
 	infos := make([]wal.TxnInfo, len(txns))
 	for i, t := range txns {
 		infos[i] = t.TxnInfo
 	}
-	p.size, err = w.Finish(infos, wal.Mark{Txn: last.TxnInfo, PageSize: last.PageSize, Log: last.End})
-	if err != nil {
-		return piece{}, errors.Join(err, f.drop())
-	}
-	return p, f.keep(o.Key())
+	last := txns[len(txns)-1]
+	return w.Finish(infos, wal.Mark{Txn: last.TxnInfo, PageSize: last.PageSize, Log: last.End})
 }
 
 // versions yields the pages of txns ascending by page number and transaction.
@@ -116,21 +128,13 @@ var spans = sync.Pool{New: func() any { return new([spanSize]byte) }}
 // newPageReader returns a reader of the pages of txns. It has to be released.
 func newPageReader(txns []*wal.Txn) *pageReader {
 	r := &pageReader{page: make([]byte, txns[0].PageSize)}
-	from, to := int64(math.MaxInt64), int64(0)
-	for _, t := range txns {
-		if t.Source != txns[0].Source {
-			return r
-		}
-		for _, f := range t.Frames {
-			from, to = min(from, f.Off), max(to, f.Off+int64(t.PageSize))
-		}
-	}
-	if _, log := txns[0].Source.(*os.File); !log || to-from > spanSize || to <= from {
+	log, span, ok := spanOf(txns)
+	if !ok {
 		return r
 	}
-	r.span, r.from = spans.Get().(*[spanSize]byte), from
-	if n, err := txns[0].Source.ReadAt(r.span[:to-from], from); int64(n) == to-from && (err == nil || errors.Is(err, io.EOF)) {
-		r.source = txns[0].Source
+	r.span, r.from = spans.Get().(*[spanSize]byte), span.off
+	if n, err := log.ReadAt(r.span[:span.length], span.off); int64(n) == span.length && (err == nil || errors.Is(err, io.EOF)) {
+		r.source = log
 	}
 	return r
 }
@@ -140,6 +144,9 @@ func (r *pageReader) release() {
 		spans.Put(r.span)
 	}
 }
+
+// errOverwritten says that a page is not what was captured.
+var errOverwritten = errors.New("it was overwritten before it could be saved")
 
 // read returns a page, until the next one is read, having made sure that it still
 // is what was captured.
@@ -151,7 +158,7 @@ func (r *pageReader) read(v version) ([]byte, error) {
 		return nil, fmt.Errorf("read page %d of transaction %d: %w", v.Pgno, v.txn.ID, err)
 	}
 	if sum := wal.PageSum(v.Pgno, page); sum != v.Sum {
-		return nil, fmt.Errorf("page %d of transaction %d was overwritten before it could be saved (checksum %s, captured %s)", v.Pgno, v.txn.ID, sum, v.Sum)
+		return nil, fmt.Errorf("page %d of transaction %d: %w (checksum %s, captured %s)", v.Pgno, v.txn.ID, errOverwritten, sum, v.Sum)
 	}
 	return page, nil
 }

@@ -27,6 +27,7 @@ import (
 //	times/<hash>           per client, when what is not saved was committed; see times
 //	states/<hash>          per client, checksums of pages as of recent transactions; see states
 //	rests                  how the mount has left databases that nobody uses; see fs/live
+//	raw/<number>           pieces that are not packs yet; see rawPiece
 //
 // Files appear whole, by rename, and are never changed, so a killed process
 // leaves nothing half-written. They are not fsynced: a power loss can cost the
@@ -38,6 +39,7 @@ type Spool struct {
 	lock   *os.File
 
 	feeds   feeds
+	raws    rawPieces
 	cramped sync.Mutex // held while a segment is in memory that is to be in a file
 }
 
@@ -52,7 +54,7 @@ func SpoolDir(backing, url string) string {
 // ErrSpoolInUse when another process has it.
 func OpenSpool(dir, url string) (*Spool, error) {
 	s := &Spool{dir: dir}
-	for _, d := range []string{s.tmpDir(), s.stateDir(), s.timesDir(), s.statesDir(), s.objectsDir()} {
+	for _, d := range []string{s.tmpDir(), s.stateDir(), s.timesDir(), s.statesDir(), s.rawDir(), s.objectsDir()} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("spool: %w", err)
 		}
@@ -104,7 +106,7 @@ func (s *Spool) prepare(url string) error {
 			return fmt.Errorf("spool: %w", err)
 		}
 	}
-	return nil
+	return s.recoverRaw()
 }
 
 // once returns the line in the file name, writing it first if there is none.
@@ -131,6 +133,7 @@ func (s *Spool) tmpDir() string     { return filepath.Join(s.dir, "tmp") }
 func (s *Spool) stateDir() string   { return filepath.Join(s.dir, "state") }
 func (s *Spool) timesDir() string   { return filepath.Join(s.dir, "times") }
 func (s *Spool) statesDir() string  { return filepath.Join(s.dir, "states") }
+func (s *Spool) rawDir() string     { return filepath.Join(s.dir, "raw") }
 func (s *Spool) objectsDir() string { return filepath.Join(s.dir, "objects") }
 
 func (s *Spool) objectPath(key string) string {
@@ -141,6 +144,11 @@ func (s *Spool) objectPath(key string) string {
 // readable after it has been removed. The error matches fs.ErrNotExist when it
 // is not there, which also is how it looks once it has been shipped.
 func (s *Spool) Open(key string) (*os.File, int64, error) {
+	if o, err := ParseKey(key); err == nil && o.Kind == PieceObject {
+		if err := s.settle(o.Client, key); err != nil {
+			return nil, 0, err
+		}
+	}
 	f, err := os.Open(s.objectPath(key))
 	if err != nil {
 		return nil, 0, fmt.Errorf("spool: %w", err)
@@ -155,6 +163,11 @@ func (s *Spool) Open(key string) (*os.File, int64, error) {
 
 // List returns the objects of a client, in key order.
 func (s *Spool) List(client string) ([]PlanObject, error) {
+	for _, p := range s.raws.all(client) {
+		if err := s.settle(client, p.Key()); err != nil {
+			return nil, err
+		}
+	}
 	var found []PlanObject
 	root := s.objectPath(clientPrefix(client))
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -179,7 +192,7 @@ func (s *Spool) List(client string) ([]PlanObject, error) {
 
 // Clients returns the clients that have objects in the spool, in order.
 func (s *Spool) Clients() ([]string, error) {
-	seen := make(map[string]struct{})
+	seen := s.raws.clients()
 	err := filepath.WalkDir(s.objectsDir(), func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil

@@ -120,6 +120,11 @@ func (s *Spool) put(key string, b []byte) error {
 
 // remove removes an object. One that is not there is no error.
 func (s *Spool) remove(key string) error {
+	if o, err := ParseKey(key); err == nil && o.Kind == PieceObject {
+		if err := s.removeRaw(o.Client, key); err != nil {
+			return err
+		}
+	}
 	if err := os.Remove(s.objectPath(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("spool: %w", err)
 	}
