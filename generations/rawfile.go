@@ -9,37 +9,43 @@ import (
 	"github.com/walback/walback/wal"
 )
 
-// The file of a raw piece has the copied part of the log, and behind it
+// The file of a raw piece has
 //
-//	generation, first and last transaction                        8 bytes each
-//	page size, length of the client's name                        4 bytes each
-//	the client's name
-//	for each transaction:
-//	    time, checksum                                            8 bytes each
-//	    size, frames                                              4 bytes each
-//	    log position: salts, frames, running checksum, big-endian 4 + 4, 4, 4 + 4, 1 bytes
-//	    for each frame: page number, where in the copy, checksum  4, 4, 8 bytes
-//	length of all that                                            4 bytes
-//	CRC-32 of all that                                            4 bytes
 //	"walbraw1"
+//	length of the description                                     4 bytes
+//	CRC-32 of the description                                     4 bytes
+//	the description:
+//	    generation, first and last transaction                    8 bytes each
+//	    page size, length of the client's name                    4 bytes each
+//	    the client's name
+//	    for each transaction:
+//	        time, checksum                                        8 bytes each
+//	        size, frames                                          4 bytes each
+//	        log position: salts, frames, running checksum         4 + 4, 4, 4 + 4 bytes
+//	        1 when the checksums of the log are big-endian        1 byte
+//	        for each frame: page number, where in the copy        4 bytes each
+//	                        checksum                              8 bytes
+//	the copied part of the log
+//	what was there before
 //
 // Numbers are big-endian. The pages are proved by the checksums of the frames.
 
 const (
 	rawMagic     = "walbraw1"
+	rawBegin     = len(rawMagic) + 2*4
 	rawHeadSize  = 3*8 + 2*4
 	rawTxnSize   = 2*8 + 2*4 + 5*4 + 1
 	rawFrameSize = 4 + 4 + 8
-	rawEndSize   = 4 + 4 + len(rawMagic)
 )
 
-// errRawTail says that a file is no raw piece, or is not all there.
-var errRawTail = errors.New("no raw piece")
+// errNotRaw says that a file is no raw piece.
+var errNotRaw = errors.New("no raw piece")
 
-// appendRawTail appends what is behind the copied part of the log, which is so
-// many bytes long.
-func appendRawTail(b []byte, p *rawPiece, copied int64) []byte {
+// appendRawHead appends what is in front of the copied part of the log.
+func appendRawHead(b []byte, p *rawPiece) []byte {
 	be, from := binary.BigEndian, len(b)
+	b = append(b, rawMagic...)
+	b = append(b, make([]byte, 2*4)...)
 	b = be.AppendUint64(b, uint64(p.Generation))
 	b = be.AppendUint64(b, uint64(p.First))
 	b = be.AppendUint64(b, uint64(p.Last))
@@ -47,60 +53,67 @@ func appendRawTail(b []byte, p *rawPiece, copied int64) []byte {
 	b = be.AppendUint32(b, uint32(len(p.Client)))
 	b = append(b, p.Client...)
 	for _, t := range p.txns {
-		b = be.AppendUint64(b, uint64(t.Time))
-		b = be.AppendUint64(b, uint64(t.Checksum))
-		bigEndian := byte(0)
-		if t.End.BigEndian {
-			bigEndian = 1
-		}
-		for _, v := range []uint32{uint32(t.Size), uint32(len(t.Frames)), t.End.Salt1, t.End.Salt2, t.End.Frames, t.End.Sum[0], t.End.Sum[1]} {
-			b = be.AppendUint32(b, v)
-		}
-		b = append(b, bigEndian)
-		for _, f := range t.Frames {
-			b = be.AppendUint32(b, uint32(f.Pgno))
-			b = be.AppendUint32(b, uint32(f.Off))
-			b = be.AppendUint64(b, uint64(f.Sum))
-		}
+		b = appendRawTxn(b, t)
 	}
-	n := len(b) - from
-	b = be.AppendUint32(b, uint32(n))
-	b = be.AppendUint32(b, crc32.ChecksumIEEE(b[from:from+n]))
-	return append(b, rawMagic...)
+	described := b[from+rawBegin:]
+	be.PutUint32(b[from+len(rawMagic):], uint32(len(described)))
+	be.PutUint32(b[from+len(rawMagic)+4:], crc32.ChecksumIEEE(described))
+	return b
 }
 
-// readRawTail reads what a file of so many bytes tells. The error is errRawTail
-// when that is not what appendRawTail has written.
-func readRawTail(f io.ReaderAt, size int64) (*rawPiece, error) {
-	end := make([]byte, rawEndSize)
-	if size < int64(len(end)) {
-		return nil, errRawTail
+func appendRawTxn(b []byte, t *wal.Txn) []byte {
+	be := binary.BigEndian
+	b = be.AppendUint64(b, uint64(t.Time))
+	b = be.AppendUint64(b, uint64(t.Checksum))
+	for _, v := range []uint32{uint32(t.Size), uint32(len(t.Frames)), t.End.Salt1, t.End.Salt2, t.End.Frames, t.End.Sum[0], t.End.Sum[1]} {
+		b = be.AppendUint32(b, v)
 	}
-	if _, err := f.ReadAt(end, size-int64(len(end))); err != nil && err != io.EOF {
+	bigEndian := byte(0)
+	if t.End.BigEndian {
+		bigEndian = 1
+	}
+	b = append(b, bigEndian)
+	for _, f := range t.Frames {
+		b = be.AppendUint32(b, uint32(f.Pgno))
+		b = be.AppendUint32(b, uint32(f.Off))
+		b = be.AppendUint64(b, uint64(f.Sum))
+	}
+	return b
+}
+
+// readRawHead reads what a file of so many bytes tells. The error is errNotRaw
+// when that is not what appendRawHead has written.
+func readRawHead(f io.ReaderAt, size int64) (*rawPiece, error) {
+	begin := make([]byte, rawBegin)
+	if size < int64(len(begin)) {
+		return nil, errNotRaw
+	}
+	if _, err := f.ReadAt(begin, 0); err != nil && err != io.EOF {
 		return nil, err
 	}
-	n := int64(binary.BigEndian.Uint32(end))
-	copied := size - int64(len(end)) - n
-	if string(end[8:]) != rawMagic || copied < 0 {
-		return nil, errRawTail
+	n := int64(binary.BigEndian.Uint32(begin[len(rawMagic):]))
+	base := int64(rawBegin) + n
+	if string(begin[:len(rawMagic)]) != rawMagic || base > size {
+		return nil, errNotRaw
 	}
 	b := make([]byte, n)
-	if _, err := f.ReadAt(b, copied); err != nil && err != io.EOF {
+	if _, err := f.ReadAt(b, int64(rawBegin)); err != nil && err != io.EOF {
 		return nil, err
 	}
-	if crc32.ChecksumIEEE(b) != binary.BigEndian.Uint32(end[4:]) {
-		return nil, errRawTail
+	if crc32.ChecksumIEEE(b) != binary.BigEndian.Uint32(begin[len(rawMagic)+4:]) {
+		return nil, errNotRaw
 	}
-	p, ok := parseRawTail(b, copied)
+	p, ok := parseRaw(b, size-base)
 	if !ok {
-		return nil, errRawTail
+		return nil, errNotRaw
 	}
-	p.size = size
+	p.base, p.size = base, size
 	return p, nil
 }
 
-// parseRawTail is the inverse of appendRawTail, without what ends it.
-func parseRawTail(b []byte, copied int64) (*rawPiece, bool) {
+// parseRaw parses the description of what was copied, which is at most so long;
+// false when it is none.
+func parseRaw(b []byte, copied int64) (*rawPiece, bool) {
 	be := binary.BigEndian
 	if len(b) < rawHeadSize {
 		return nil, false

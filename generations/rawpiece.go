@@ -13,21 +13,19 @@ import (
 	"sync"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/walback/walback/wal"
 	"github.com/walback/walback/wal/pack"
 )
 
 // rawPiece is a piece as it is at first: a copy of that part of the log where the
-// pages of its transactions lie, and behind it which is where (see rawFile). A
-// gate waits for it, and the kernel makes it in a fraction of the time that a
-// pack takes. The segment is made of it directly. When somebody wants to
+// pages of its transactions lie, and which is where (see appendRawHead). A
+// gate waits for it, and it takes a fraction of the time that a pack takes. The segment is made of it directly. When somebody wants to
 // read the piece before that, or the process was killed, it becomes a pack.
 type rawPiece struct {
 	Object
 	path string
-	txns []*wal.Txn // Source is nil; frames are where they are in the file
+	txns []*wal.Txn // Source is nil; frames are where they are in the copy
+	base int64      // where that begins in the file
 	size int64
 
 	mu   sync.Mutex // held while the file becomes a pack, or goes
@@ -40,7 +38,12 @@ type rawPieces struct {
 	next  uint64                          // number of the next file
 	of    map[string]map[string]*rawPiece // by client and key
 	bytes map[string]int64                // by client
+	free  []string                        // files in tmp that can be written over
 }
+
+// maxFreeRaw is how many files are kept to be written over. That takes a tenth of
+// the time of filling a new one, and leaves nothing to an fsync of the database.
+const maxFreeRaw = 4
 
 // maxRawPieces is how many bytes of a client's pieces are raw at most. More of
 // them wait for a store that is down: they are made ready to be read, so that a
@@ -99,12 +102,45 @@ func (r *rawPieces) drop(p *rawPiece) {
 	}
 }
 
-// path returns where the next file is to be.
+// rawPath returns where the next file is to be.
 func (s *Spool) rawPath() string {
 	s.raws.mu.Lock()
 	defer s.raws.mu.Unlock()
 	s.raws.next++
 	return filepath.Join(s.rawDir(), strconv.FormatUint(s.raws.next, 10))
+}
+
+// createRaw begins a file for a raw piece.
+func (s *Spool) createRaw() (*spoolFile, error) {
+	s.raws.mu.Lock()
+	n := len(s.raws.free)
+	if n == 0 {
+		s.raws.mu.Unlock()
+		return s.create()
+	}
+	path := s.raws.free[n-1]
+	s.raws.free = s.raws.free[:n-1]
+	s.raws.mu.Unlock()
+	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	return &spoolFile{f, s}, nil
+}
+
+// giveUp removes the file at path, or keeps it to be written over.
+func (s *Spool) giveUp(path string) error {
+	s.raws.mu.Lock()
+	defer s.raws.mu.Unlock()
+	if len(s.raws.free) < maxFreeRaw {
+		free := filepath.Join(s.tmpDir(), "free-"+filepath.Base(path))
+		err := os.Rename(path, free)
+		if err == nil {
+			s.raws.free = append(s.raws.free, free)
+		}
+		return err
+	}
+	return os.Remove(path)
 }
 
 // spanOf returns from where to where the pages of txns lie in the one log that has
@@ -142,15 +178,16 @@ func (s *Spool) writeRawPiece(o Object, txns []*wal.Txn) (piece, bool, error) {
 	if full {
 		return piece{}, false, nil
 	}
-	f, err := s.create()
+	f, err := s.createRaw()
 	if err != nil {
 		return piece{}, false, err
 	}
 	p := &rawPiece{Object: o, txns: moved(txns, span.off)}
-	tail := appendRawTail(nil, p, span.length)
-	p.size = span.length + int64(len(tail))
-	if err = copyRange(f.File, log, span); err == nil {
-		_, err = f.WriteAt(tail, span.length)
+	head := appendRawHead(nil, p)
+	p.base = int64(len(head))
+	p.size = p.base + span.length
+	if _, err = f.WriteAt(head, 0); err == nil {
+		err = copyTo(f.File, p.base, log, span)
 	}
 	if err != nil {
 		return piece{}, false, errors.Join(err, f.drop())
@@ -187,24 +224,15 @@ func moved(txns []*wal.Txn, by int64) []*wal.Txn {
 	return all
 }
 
-// copyRange copies a part of a file to the beginning of another one, within the
-// kernel where it can: a filesystem that can share blocks does.
-func copyRange(to, from *os.File, part run) error {
-	at := part.off
-	for end := part.off + part.length; at < end; {
-		n, err := unix.CopyFileRange(int(from.Fd()), &at, int(to.Fd()), new(at-part.off), int(end-at), 0)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil && at == part.off && !noSpace(err): // not between these filesystems
-			_, err = io.Copy(io.NewOffsetWriter(to, 0), part.of(from))
-			return err
-		case err != nil:
-			return fmt.Errorf("copying the log: %w", err)
-		case n == 0:
-			return fmt.Errorf("copying the log: %w", io.ErrUnexpectedEOF)
-		}
+// copyTo copies a part of a file, of spanSize at most, to another one.
+func copyTo(to *os.File, at int64, from *os.File, part run) error {
+	span := spans.Get().(*[spanSize]byte)
+	defer spans.Put(span)
+	if n, err := from.ReadAt(span[:part.length], part.off); int64(n) < part.length {
+		return fmt.Errorf("reading the log: %w", err)
 	}
-	return nil
+	_, err := to.WriteAt(span[:part.length], at)
+	return err
 }
 
 // open returns the transactions of p, in its file, which has to be closed.
@@ -221,7 +249,7 @@ func (p *rawPiece) open() ([]*wal.Txn, *os.File, error) {
 	txns := make([]*wal.Txn, len(p.txns))
 	for i, t := range p.txns {
 		c := *t
-		c.Source = f
+		c.Source = offsetFile{f, p.base}
 		txns[i] = &c
 	}
 	return txns, f, nil
@@ -256,11 +284,20 @@ func (s *Spool) settle(client, key string) error {
 func (s *Spool) leave(p *rawPiece) error {
 	p.gone = true
 	s.raws.drop(p)
-	if err := os.Remove(p.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.giveUp(p.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("spool: %w", err)
 	}
 	return nil
 }
+
+// offsetFile is a file from an offset on.
+type offsetFile struct {
+	*os.File
+	base int64
+}
+
+// ReadAt implements io.ReaderAt.
+func (f offsetFile) ReadAt(p []byte, off int64) (int, error) { return f.File.ReadAt(p, f.base+off) }
 
 // removeRaw removes a raw piece, if it is one.
 func (s *Spool) removeRaw(client, key string) error {
@@ -343,15 +380,15 @@ func (s *Spool) recoverOne(path string) error {
 	if err != nil {
 		return err
 	}
-	p, err := readRawTail(f, info.Size())
-	if errors.Is(err, errRawTail) {
+	p, err := readRawHead(f, info.Size())
+	if errors.Is(err, errNotRaw) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	for _, t := range p.txns {
-		t.Source = f
+		t.Source = offsetFile{f, p.base}
 	}
 	if _, err = s.writePack(p.Object, p.txns); errors.Is(err, errOverwritten) {
 		return nil
