@@ -5,6 +5,8 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+
+	"github.com/walback/walback/wal/pack"
 )
 
 const (
@@ -33,6 +35,7 @@ type object struct {
 }
 
 var _ io.ReaderAt = (*object)(nil)
+var _ pack.AroundReader = (*object)(nil)
 
 func (c *Cache) object(key string, size int64) *object {
 	return &object{
@@ -88,6 +91,26 @@ func (o *object) read(p []byte, off int64) error {
 		}
 	}
 	return nil
+}
+
+// ReadAround implements pack.AroundReader.
+func (o *object) ReadAround(p []byte, off, begin, end int64) error {
+	if o.distrusted.Load() == 0 && !o.keeps(off, int64(len(p))) {
+		begin -= begin % ChunkSize
+		o.readAhead(span{begin, end - begin})
+	}
+	_, err := o.ReadAt(p, off)
+	return err
+}
+
+// keeps reports whether n bytes from off on are kept.
+func (o *object) keeps(off, n int64) bool {
+	for chunk := off / ChunkSize; chunk*ChunkSize < off+n; chunk++ {
+		if !o.cache.chunks.has(o.id.chunk(chunk)) {
+			return false
+		}
+	}
+	return true
 }
 
 // readKept fills what it can of p from chunks that are kept and returns the

@@ -303,3 +303,33 @@ func TestCloseEndsFetches(t *testing.T) {
 		}
 	})
 }
+
+// Blocks around one that is fetched come with it; what lies beyond does not.
+func TestReadAround(t *testing.T) {
+	const size = 1 << 20
+	s := newMemStore()
+	data := randomBytes(size, 9)
+	s.set("k", data)
+	c := newCache(t, s, Options{})
+	o := c.object("k", size)
+	read := func(off, n int64) int64 {
+		t.Helper()
+		before := c.Stats().Gets
+		p := make([]byte, n)
+		if err := o.ReadAround(p, off, 300_000, 500_000); err != nil || !bytes.Equal(p, data[off:off+n]) {
+			t.Fatalf("%d bytes at %d: %v, or they differ", n, off, err)
+		}
+		return c.Stats().Gets - before
+	}
+	if gets := read(400_000, 20_000); gets != 1 {
+		t.Errorf("%d GETs, want 1", gets)
+	}
+	for _, off := range []int64{300_000, 320_000, 480_000} {
+		if gets := read(off, 20_000); gets != 0 {
+			t.Errorf("what lies around was not fetched: %d GETs for what begins at %d", gets, off)
+		}
+	}
+	if got := c.Stats().Bytes; got > 200_000+2*ChunkSize {
+		t.Errorf("%d bytes were fetched", got)
+	}
+}

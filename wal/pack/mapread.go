@@ -42,7 +42,15 @@ func (r *Reader) Leaf(n int) (*Leaf, error) {
 	}
 	v, err := in.memory.Get(e.off, func() (any, int, error) {
 		what := fmt.Sprintf("leaf %d", n)
-		plain, err := in.block(e.off, e.stored, maxLeaf, what)
+		leaves := r.root.mapped.leaves
+		begin, end := around(n, len(leaves), leavesAround, func(i int) (int64, int, bool) {
+			return leaves[i].off, leaves[i].stored, leaves[i].object == e.object
+		})
+		stored, err := in.storedAround(e.off, e.stored, begin, end)
+		if err != nil {
+			return nil, 0, err
+		}
+		plain, err := in.decode(nil, stored, e.off, maxLeaf, what)
 		if err != nil {
 			return nil, 0, err
 		}

@@ -149,10 +149,15 @@ func (r *Reader) readAt(b []byte, off int64) error {
 	if n == len(b) {
 		return nil
 	}
+	return r.readError(n, len(b), off, err)
+}
+
+// readError is what reading want bytes at off fails with when n came, and err.
+func (r *Reader) readError(n, want int, off int64, err error) error {
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return r.corrupt(off+int64(n), "the object ends here, and should have %d bytes", r.size)
 	}
-	return fmt.Errorf("generation %s: %s: reading %d bytes at %d: %w", r.place.Generation, r.place.Name, len(b), off, err)
+	return fmt.Errorf("generation %s: %s: reading %d bytes at %d: %w", r.place.Generation, r.place.Name, want, off, err)
 }
 
 func (r *Reader) corrupt(off int64, format string, args ...any) error {
@@ -177,7 +182,14 @@ func (r *Reader) indexBlock(n int) (*index, error) {
 func (r *Reader) loadIndex(n int) (*index, error) {
 	e := &r.root.index[n]
 	v, err := r.memory.Get(e.at, func() (any, int, error) {
-		plain, err := r.block(e.at, e.stored, maxMeta, fmt.Sprintf("index block %d", n))
+		begin, end := around(n, len(r.root.index), blocksAround, func(i int) (int64, int, bool) {
+			return r.root.index[i].at, r.root.index[i].stored, true
+		})
+		stored, err := r.storedAround(e.at, e.stored, begin, end)
+		if err != nil {
+			return nil, 0, err
+		}
+		plain, err := r.decode(nil, stored, e.at, maxMeta, fmt.Sprintf("index block %d", n))
 		if err != nil {
 			return nil, 0, err
 		}

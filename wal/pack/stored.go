@@ -1,9 +1,6 @@
 package pack
 
-import (
-	"context"
-	"fmt"
-)
+import "context"
 
 // Extent is where a group lies in the object. In a map, Off tells which object it
 // is too: groups of different objects are far apart.
@@ -42,7 +39,7 @@ func (r *Reader) ReadStored(ctx context.Context, b []byte, off int64, arrived fu
 	}
 	if src, ok := r.src.(RangeReader); ok {
 		if err := src.ReadRange(ctx, b, off, arrived); err != nil {
-			return fmt.Errorf("generation %s: %s: reading %d bytes at %d: %w", r.place.Generation, r.place.Name, len(b), off, err)
+			return r.readError(0, len(b), off, err)
 		}
 		arrived(len(b))
 		return nil
