@@ -3,6 +3,7 @@ package generations
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 
 	"github.com/walback/walback/wal"
@@ -123,6 +124,10 @@ func (s *Spool) writeBase(client, file string, id ID, base wal.Base, states *sta
 // is space for as many more.
 const spareEvery = 4 << 20
 
+// imageProcessors is how many groups of an image are compressed at a time: half
+// of the processors are the application's.
+func imageProcessors() int { return max(2, runtime.GOMAXPROCS(0)/2) }
+
 // writeImage streams the pages of base into the snapshot o, and their checksums
 // into states. It returns the size of the snapshot in bytes.
 func (s *Spool) writeImage(o Object, base wal.Base, states *stateBase) (int64, error) {
@@ -130,7 +135,7 @@ func (s *Spool) writeImage(o Object, base wal.Base, states *stateBase) (int64, e
 	if err != nil {
 		return 0, err
 	}
-	w := pack.NewWriter(f, pack.Snapshot, base.Mark.PageSize, o.Place(), pack.WriterOptions{Fuzzy: base.Fuzzy, Concurrency: 2})
+	w := pack.NewWriter(f, pack.Snapshot, base.Mark.PageSize, o.Place(), pack.WriterOptions{Fuzzy: base.Fuzzy, Concurrency: imageProcessors()})
 	for page, err := range base.Pages {
 		if err == nil && int64(page.Pgno)*int64(len(page.Data))%spareEvery < int64(len(page.Data)) {
 			err = s.spare(spareEvery)

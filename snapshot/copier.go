@@ -46,17 +46,12 @@ type copier struct {
 	buffers     chan []byte // of windows; nil ones have not been made yet
 }
 
-// each calls do with all pages in order, many at a time, first being the number
-// of the first. At the end it verifies the checksum. At most fillers windows are
-// decoded at a time, 0 meaning one for each processor.
-func (v *View) each(ctx context.Context, fillers int, do func(first wal.Pgno, pages []byte) error) error {
+// newCopier makes a copier that decodes at most fillers windows at a time, 0
+// meaning one for each processor.
+func newCopier(v *View, fillers int) *copier {
 	if fillers <= 0 {
 		fillers = runtime.GOMAXPROCS(0)
 	}
-	return newCopier(v, fillers).run(ctx, do)
-}
-
-func newCopier(v *View, fillers int) *copier {
 	groups, err := lru.New[groupID, *sharedGroup](keptGroups)
 	if err != nil {
 		panic("snapshot: " + err.Error()) // the size is constant
@@ -75,7 +70,8 @@ func newCopier(v *View, fillers int) *copier {
 	return c
 }
 
-// run is View.each.
+// run calls do with all pages in order, many at a time, first being the number of
+// the first. At the end it verifies the checksum.
 func (c *copier) run(ctx context.Context, do func(first wal.Pgno, pages []byte) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	defer c.supply.end()
