@@ -45,7 +45,6 @@ type rest struct {
 	File     stamp        `json:"file"`
 	Log      *stamp       `json:"log,omitempty"`     // nil: there is none
 	Position wal.Position `json:"position,omitzero"` // in the log, behind Txn
-	Logged   bool         `json:"wal,omitempty"`     // the file says that there is a log
 	Txn      wal.TxnInfo  `json:"txn"`               // what both together hold
 	Verified time.Time    `json:"verified,omitzero"` // when the file was last read as a whole
 }
@@ -132,7 +131,6 @@ func (s *set) trust(path string) bool {
 		return false
 	}
 	d.phase, d.rested, d.last = resting, r, r.Txn
-	d.logged.Store(r.Logged)
 	return true
 }
 
@@ -175,7 +173,6 @@ func (d *database) resume() bool {
 		return false
 	}
 	d.tracker = wal.NewTracker(r.Position)
-	d.logged.Store(header.WAL())
 	d.follow(sums, r.Txn)
 	d.verified = verified{r.Txn.ID, r.Verified}
 	d.look()
@@ -351,7 +348,7 @@ func (d *database) toRest(found files, closing bool) bool {
 // layDown puts d to rest unless somebody has opened it, or its main file is not as
 // it was left then. The caller holds d.mu.
 func (d *database) layDown(f files) bool {
-	s, logged := d.set, d.inWALMode()
+	s := d.set
 	s.mu.Lock()
 	left := d.left
 	switch {
@@ -369,7 +366,7 @@ func (d *database) layDown(f files) bool {
 	delete(s.lulled, d)
 	d.phase = resting // before s.mu is free: who opens it from now on wakes it
 	s.mu.Unlock()
-	r := &rest{Path: d.path, File: f.stamp, Log: f.log, Logged: logged, Txn: d.last}
+	r := &rest{Path: d.path, File: f.stamp, Log: f.log, Txn: d.last}
 	if f.log != nil {
 		r.Position = d.tracker.Position()
 	}
@@ -377,7 +374,7 @@ func (d *database) layDown(f files) bool {
 		r.Verified = d.verified.at
 	}
 	d.rested, d.shipping = r, d.sink
-	d.logged.Store(logged)
+	d.closeIndex()
 	d.closeLog()
 	if err := d.sink.Close(); err != nil {
 		d.logger().Warn("letting go of a database that is not in use", "error", err)
