@@ -170,6 +170,9 @@ func (s *story) exchange() {
 	}
 	for _, se := range open {
 		se.on = both[1-slices.Index(both[:], se.on)]
+		if s.mode == passed && se.on.exists() { // nobody can be held while its image is read
+			s.awaitCaptured(se.on, instant{state: state{Content: se.on.now}, or: se.on.maybe})
+		}
 	}
 	s.calm = true
 	for _, se := range open {
