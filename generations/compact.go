@@ -18,13 +18,15 @@ import (
 type Compaction struct {
 	store    Store
 	grace    time.Duration
+	packs    Opener
 	replaced []replaced // in the order of due
 }
 
 // NewCompaction returns a Compaction in s. What has been merged is deleted after
 // the grace; zero is right only when nobody else reads or writes.
-func NewCompaction(s Store, grace time.Duration) *Compaction {
-	return &Compaction{store: s, grace: grace}
+// packs opens what is in s, for making maps; when nil, none are made.
+func NewCompaction(s Store, grace time.Duration, packs Opener) *Compaction {
+	return &Compaction{store: s, grace: grace, packs: packs}
 }
 
 // Compacted is what a compaction has made of one generation.
@@ -33,6 +35,7 @@ type Compacted struct {
 	Merged     int // segments
 	Into       int // segments that have taken their place
 	Segments   int // that make up the generation now
+	Maps       int // that were made of final segments
 	Leftovers  int // of earlier merges, which are to be deleted too
 }
 
@@ -57,6 +60,9 @@ func (c *Compaction) Merge(ctx context.Context, client string) ([]Compacted, err
 			if err = c.mergeGeneration(ctx, client, &done); !isVanished(err) {
 				break
 			}
+		}
+		if err == nil && c.packs != nil {
+			done.Maps, err = c.mapGeneration(ctx, client, id)
 		}
 		all = append(all, done)
 		if err != nil {

@@ -82,6 +82,21 @@ func TestMapOfFinalSegments(t *testing.T) {
 		t.Fatalf("snapshots %+v, %v", snaps, err)
 	}
 	wantHistory(t, m, nil, d.history)
+
+	// A compaction makes those that are missing, and no others.
+	r.close()
+	for _, missing := range []int{2, 1, 0} {
+		for _, s := range snaps[3-missing:] {
+			if err := m.Delete(t.Context(), s.Key()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := generations.NewCompaction(m, 0, packs{m, nil})
+		if done, err := c.Merge(t.Context(), client); err != nil || len(done) != 1 || done[0].Maps != missing {
+			t.Fatalf("compacted %+v, %v; want %d maps", done, err, missing)
+		}
+	}
+	wantNewest(t, m, d)
 }
 
 // forkOften makes a database whose newest generation lies over two others, with
@@ -129,6 +144,12 @@ func TestMapOfFork(t *testing.T) {
 			}
 		}
 	}
+	wantNewest(t, m, d)
+}
+
+// wantNewest compares the newest transaction with what is stored.
+func wantNewest(t *testing.T, m *memory, d *database) {
+	t.Helper()
 	tl, err := generations.OpenTimeline(t.Context(), client, m, nil, packs{m, nil})
 	if err != nil {
 		t.Fatal(err)

@@ -150,7 +150,7 @@ func TestMergingKeepsInstants(t *testing.T) {
 // compact compacts the client, and deletes what has been merged at once.
 func compact(t *testing.T, s generations.Store) {
 	t.Helper()
-	c := generations.NewCompaction(s, 0)
+	c := generations.NewCompaction(s, 0, packs{s, nil})
 	if _, err := c.Merge(t.Context(), client); err != nil {
 		t.Fatal(err)
 	}
@@ -271,7 +271,7 @@ func kill(t *testing.T, m *memory, when string, n int) bool {
 		m.hook(nil, fail)
 	}
 	defer m.hook(nil, nil)
-	c := generations.NewCompaction(m, 0)
+	c := generations.NewCompaction(m, 0, packs{m, nil})
 	_, err := c.Merge(t.Context(), client)
 	if err == nil {
 		err = c.Delete(t.Context())
@@ -301,7 +301,7 @@ func sideBySide(t *testing.T, rng *rand.Rand) {
 	for range 2 {
 		others.Go(func() {
 			for ctx.Err() == nil {
-				c := generations.NewCompaction(m, 0)
+				c := generations.NewCompaction(m, 0, packs{m, nil})
 				_, err := c.Merge(ctx, client)
 				if err == nil {
 					err = c.Delete(ctx)
@@ -358,7 +358,7 @@ func TestDeletesRefused(t *testing.T) {
 		t.Errorf("said %d times, asked %d times more:\n%s", n, len(refused), &log)
 	}
 	wantHistory(t, m, nil, d.history)
-	c := generations.NewCompaction(m, 0)
+	c := generations.NewCompaction(m, 0, packs{m, nil})
 	if _, err := c.Merge(t.Context(), client); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/walback/walback/cache"
 	"github.com/walback/walback/generations"
 )
 
@@ -19,13 +20,14 @@ type compactRow struct {
 	Into       int    `json:"into"`
 	Leftovers  int    `json:"leftovers"` // of earlier merges
 	Segments   int    `json:"segments"`  // that make up the generation now
+	Maps       int    `json:"maps"`      // made of them
 }
 
 // compactCommand is walback compact URL[/CLIENT].
 func (p *program) compactCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "compact",
-		Usage:     "merge the segments of one client, or all, into few",
+		Usage:     "merge the segments of one client, or all, into few, and map them",
 		ArgsUsage: "URL",
 		Description: "A mount does this by itself, for what it ships. Every transaction stays; what has\n" +
 			"been merged is deleted after -grace, so that what is reading it can end. Mounts\n" +
@@ -60,7 +62,11 @@ func (p *program) compact(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	c := generations.NewCompaction(store, grace)
+	packs, err := cache.New(store, nil, cache.Options{})
+	if err != nil {
+		return errors.Join(err, closeStore(store))
+	}
+	c := generations.NewCompaction(store, grace, packs)
 	err = p.compactClients(ctx, cmd, c, store, only)
 	// Whatever happened, what has been merged can be deleted.
 	if n, wait := c.Replaced(); n > 0 && ctx.Err() == nil {
@@ -74,7 +80,7 @@ func (p *program) compact(ctx context.Context, cmd *cli.Command) error {
 		}
 		err = errors.Join(err, deleting)
 	}
-	return errors.Join(err, closeStore(store))
+	return errors.Join(err, packs.Close(), closeStore(store))
 }
 
 // compactClients merges what there is of one client, or with "" of all.
@@ -86,6 +92,7 @@ func (p *program) compactClients(ctx context.Context, cmd *cli.Command, c *gener
 		column[compactRow]{"INTO", func(r compactRow) string { return strconv.Itoa(r.Into) }},
 		column[compactRow]{"LEFTOVERS", func(r compactRow) string { return strconv.Itoa(r.Leftovers) }},
 		column[compactRow]{"SEGMENTS", func(r compactRow) string { return strconv.Itoa(r.Segments) }},
+		column[compactRow]{"MAPS", func(r compactRow) string { return strconv.Itoa(r.Maps) }},
 	)
 	clients := generations.Clients(ctx, store)
 	if only != "" {
@@ -100,7 +107,7 @@ func (p *program) compactClients(ctx context.Context, cmd *cli.Command, c *gener
 		found = true
 		made, err := c.Merge(ctx, client)
 		for _, m := range made {
-			if err := list.add(compactRow{client, m.Generation.String(), m.Merged, m.Into, m.Leftovers, m.Segments}); err != nil {
+			if err := list.add(compactRow{client, m.Generation.String(), m.Merged, m.Into, m.Leftovers, m.Segments, m.Maps}); err != nil {
 				return err
 			}
 		}
