@@ -37,6 +37,7 @@ type mapping struct {
 	mu      sync.Mutex
 	pending []mapJob
 	busy    bool
+	idle    idle // told when not busy any more
 }
 
 type mapJob struct {
@@ -106,6 +107,7 @@ func (m *mapping) run() {
 		m.mu.Lock()
 		if len(m.pending) == 0 || m.ctx.Err() != nil {
 			m.busy = false
+			m.idle.tell()
 			m.mu.Unlock()
 			return
 		}
@@ -114,6 +116,18 @@ func (m *mapping) run() {
 		m.mu.Unlock()
 		job.w.makeMap(m.ctx, job.g)
 	}
+}
+
+// settled returns when no map is being made.
+func (m *mapping) settled(ctx context.Context) error {
+	m.mu.Lock()
+	if !m.busy {
+		m.mu.Unlock()
+		return nil
+	}
+	ended := m.idle.wait()
+	m.mu.Unlock()
+	return until(ctx, ended)
 }
 
 // wait returns when run has. The context has ended.

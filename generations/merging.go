@@ -39,8 +39,8 @@ type merging struct {
 	replaced []replaced // in the order of due
 	merger   bool       // its goroutine runs
 	remover  bool
-	refused  bool          // the store does not let us delete
-	idle     chan struct{} // closed when merger ends; nil when nobody waits
+	refused  bool // the store does not let us delete
+	idle     idle // told when merger ends
 	work     sync.WaitGroup
 }
 
@@ -102,10 +102,7 @@ func (m *merging) mergeAll() {
 		m.mu.Lock()
 		if len(m.pending) == 0 || m.ctx.Err() != nil {
 			m.merger = false
-			if m.idle != nil {
-				close(m.idle)
-				m.idle = nil
-			}
+			m.idle.tell()
 			m.mu.Unlock()
 			return
 		}
@@ -128,17 +125,9 @@ func (m *merging) settled(ctx context.Context) error {
 		m.mu.Unlock()
 		return nil
 	}
-	if m.idle == nil {
-		m.idle = make(chan struct{})
-	}
-	idle := m.idle
+	ended := m.idle.wait()
 	m.mu.Unlock()
-	select {
-	case <-idle:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return until(ctx, ended)
 }
 
 // sweep has deleted what an earlier process has merged and not deleted.

@@ -246,9 +246,11 @@ func (s *Shipper) Close() error {
 	return nil
 }
 
-// Merged returns when nothing that has been shipped is left to merge. What has
-// become part of other segments may still be in the store.
-func (s *Shipper) Merged(ctx context.Context) error { return s.merging.settled(ctx) }
+// Merged returns when nothing that has been shipped is left to merge or to map.
+// What has become part of other segments may still be in the store.
+func (s *Shipper) Merged(ctx context.Context) error {
+	return errors.Join(s.merging.settled(ctx), s.maps.settled(ctx))
+}
 
 // DatabaseStatus is how far one database has come.
 type DatabaseStatus struct {
