@@ -10,6 +10,7 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"github.com/walback/walback/snapshot"
 	"github.com/walback/walback/wal"
 	"github.com/walback/walback/wal/pack"
 )
@@ -134,6 +135,36 @@ func (t *Timeline) Use(ctx context.Context, i Instant, now wal.Time, do func(Pla
 		}
 		return do(plan)
 	})
+}
+
+// Open opens the view that p shows, which need not have objects, by open. The view
+// outlives them: when one has gone, because it was shipped, or merged into another,
+// the same transaction is planned again, and the view goes on with that.
+func (t *Timeline) Open(ctx context.Context, p Plan, open func(context.Context, Plan) (*snapshot.View, error)) (*snapshot.View, error) {
+	view, err := t.open(ctx, p, open)
+	if err != nil {
+		return nil, err
+	}
+	view.OnGone(func(ctx context.Context) (*snapshot.View, error) {
+		// What is open can be opened again though it has gone; its listing tells.
+		if err := t.list(ctx, true); err != nil {
+			return nil, err
+		}
+		return t.open(ctx, p, open)
+	})
+	return view, nil
+}
+
+// open is Open of a view that lasts as long as its objects.
+func (t *Timeline) open(ctx context.Context, p Plan, open func(context.Context, Plan) (*snapshot.View, error)) (view *snapshot.View, err error) {
+	err = t.Use(ctx, AtTXID(p.Txn.ID).In(p.Generation), p.Txn.Time, func(again Plan) (err error) {
+		if again.View() != p.View() || again.Txn != p.Txn {
+			return fmt.Errorf("%s: transaction %d of generation %s is not what it was when it was looked up", p.Client, p.Txn.ID, p.Generation)
+		}
+		view, err = open(ctx, again)
+		return err
+	})
+	return view, err
 }
 
 // info returns what the root of an object tells.

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"runtime"
 
@@ -37,13 +38,42 @@ type copier struct {
 	v      *View
 	supply *supply
 	// groups has those that lie at the edge of a window, by source and number.
-	groups  *lru.Cache[groupID, *sharedGroup]
-	fillers int
-	size    int // bytes of a window
+	groups   *lru.Cache[groupID, *sharedGroup]
+	fillers  int
+	size     int // bytes of a window
+	progress *progress
 	// todo and order both have each window, in order: the one for the fillers,
 	// the other for the caller.
 	todo, order chan *window
 	buffers     chan []byte // of windows; nil ones have not been made yet
+}
+
+// progress is how far a copy is.
+type progress struct {
+	next wal.Pgno // page that the caller gets next
+	sum  wal.Checksum
+}
+
+// each copies v through do, by as many copiers as it takes: another one goes on when
+// objects of the view have gone.
+func (v *View) each(ctx context.Context, copiers func(*View) *copier, do func(first wal.Pgno, pages []byte) error) error {
+	at := progress{next: 1}
+	var refused error
+	watched := func(first wal.Pgno, pages []byte) error {
+		refused = do(first, pages)
+		return refused
+	}
+	got := func() int64 { return int64(at.next) }
+	err := v.lasting(ctx, got, func(now *View) error {
+		c := copiers(now)
+		c.progress = &at
+		err := c.run(ctx, watched)
+		if refused != nil {
+			return nil // told below: no object is concerned, whatever it matches
+		}
+		return err
+	})
+	return cmp.Or(refused, err)
 }
 
 // newCopier makes a copier that decodes at most fillers windows at a time, 0
@@ -59,10 +89,11 @@ func newCopier(v *View, fillers int) *copier {
 	buffers := fillers + 2 // one is being written, one waits for it
 	c := &copier{
 		v: v, groups: groups, supply: newSupply(v.sources), fillers: fillers,
-		size:    max(v.pageSize, min(windowSize, windowsMemory/buffers)),
-		todo:    make(chan *window, 64),
-		order:   make(chan *window, 64),
-		buffers: make(chan []byte, buffers),
+		progress: &progress{next: 1},
+		size:     max(v.pageSize, min(windowSize, windowsMemory/buffers)),
+		todo:     make(chan *window, 64),
+		order:    make(chan *window, 64),
+		buffers:  make(chan []byte, buffers),
 	}
 	for range buffers {
 		c.buffers <- nil
@@ -75,27 +106,27 @@ func newCopier(v *View, fillers int) *copier {
 func (c *copier) run(ctx context.Context, do func(first wal.Pgno, pages []byte) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	defer c.supply.end()
-	g.Go(func() error { return c.plan(ctx) })
+	first := c.progress.next
+	g.Go(func() error { return c.plan(ctx, first) })
 	for range c.fillers {
 		g.Go(func() error { return c.fillAll(ctx) })
 	}
-	sum, err := c.deliver(ctx, do)
-	if err != nil {
+	if err := c.deliver(ctx, do); err != nil {
 		g.Go(func() error { return err }) // ends the others
 	}
 	if first := g.Wait(); first != nil {
 		return first
 	}
-	return c.v.verify(sum)
+	return c.v.verify(c.progress.sum)
 }
 
-// plan plans window after window and hands each on when what it needs has been
-// asked for.
-func (c *copier) plan(ctx context.Context) error {
+// plan plans window after window, from the page first on, and hands each on when
+// what it needs has been asked for.
+func (c *copier) plan(ctx context.Context, first wal.Pgno) error {
 	defer close(c.todo)
 	defer close(c.order)
 	var batch []*window
-	for first := wal.Pgno(1); first != 0; {
+	for first != 0 {
 		if c.v.closed.Load() {
 			return errClosed
 		}
@@ -167,20 +198,20 @@ func (c *copier) fillAll(ctx context.Context) error {
 	}
 }
 
-// deliver calls do with each window, in order, and returns the XOR of all
-// checksums.
-func (c *copier) deliver(ctx context.Context, do func(first wal.Pgno, pages []byte) error) (sum wal.Checksum, err error) {
+// deliver calls do with each window, in order, and notes the progress.
+func (c *copier) deliver(ctx context.Context, do func(first wal.Pgno, pages []byte) error) error {
 	for w := range c.order {
 		select {
 		case <-w.filled:
 		case <-ctx.Done():
-			return 0, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 		if err := do(w.first, w.bytes); err != nil {
-			return 0, err
+			return err
 		}
-		sum ^= w.sum
+		c.progress.next = w.last + 1
+		c.progress.sum ^= w.sum
 		c.buffers <- w.memory
 	}
-	return sum, ctx.Err()
+	return ctx.Err()
 }

@@ -30,7 +30,8 @@ type CopyOptions struct {
 // It takes at most 144 MiB for buffers, whatever the size: windowsMemory,
 // supplyMost, and the groups kept.
 func (v *View) CopyTo(ctx context.Context, w io.Writer, o CopyOptions) error {
-	return newCopier(v, o.Concurrency).run(ctx, func(_ wal.Pgno, pages []byte) error {
+	copiers := func(now *View) *copier { return newCopier(now, o.Concurrency) }
+	return v.each(ctx, copiers, func(_ wal.Pgno, pages []byte) error {
 		if _, err := w.Write(pages); err != nil {
 			return fmt.Errorf("writing the database: %w", err)
 		}
@@ -63,10 +64,13 @@ func (v *View) verify(sum wal.Checksum) error {
 // what was written is no pack.
 func Write(w io.Writer, place pack.Place, v *View, mark wal.Mark) (pack.Info, error) {
 	pw := pack.NewWriter(w, pack.Snapshot, v.pageSize, place, pack.WriterOptions{})
-	// It is made beside applications that want the processors and the memory.
-	c := newCopier(v, 1)
-	c.supply.most = supplyFirst
-	err := c.run(context.Background(), func(first wal.Pgno, pages []byte) error {
+	copiers := func(now *View) *copier {
+		// It is made beside applications that want the processors and the memory.
+		c := newCopier(now, 1)
+		c.supply.most = supplyFirst
+		return c
+	}
+	err := v.each(context.Background(), copiers, func(first wal.Pgno, pages []byte) error {
 		for i := 0; i < len(pages); i += v.pageSize {
 			if err := pw.Add(first+wal.Pgno(i/v.pageSize), v.at.ID, pages[i:i+v.pageSize]); err != nil {
 				return err

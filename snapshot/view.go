@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,7 @@ type View struct {
 	cuts     lazy[[]cut]
 	scratch  sync.Pool // *[]byte of a page each
 	closed   atomic.Bool
+	renewal  renewal
 
 	mu      sync.Mutex
 	onClose []func() error // guarded by mu
@@ -101,6 +103,16 @@ func (v *View) ReadPage(p wal.Pgno, dst []byte) error {
 	if p == 0 || p > v.at.Size {
 		return fmt.Errorf("page %d of a database of %d pages: %w", p, v.at.Size, io.EOF)
 	}
+	err := v.current().readPage(p, dst)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	nothing := func() int64 { return 0 } // one page is read or not
+	return v.lasting(context.Background(), nothing, func(c *View) error { return c.readPage(p, dst) })
+}
+
+// readPage is ReadPage, of the packs that v has.
+func (v *View) readPage(p wal.Pgno, dst []byte) error {
 	src, ref, ok, err := v.locate(p)
 	switch {
 	case err != nil:

@@ -77,7 +77,7 @@ func (p *program) restore(ctx context.Context, cmd *cli.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	view, err := past.cache.View(ctx, plan)
+	view, err := past.timeline.Open(ctx, plan, past.cache.View)
 	if err != nil {
 		return err
 	}

@@ -122,16 +122,8 @@ func (c *client) resolve(ctx context.Context, i generations.Instant) (r resolved
 // open returns the view that p, which Find has returned, shows. Which objects
 // make it up is found out now: some may have been shipped or merged since the
 // name was looked up, and most of the names that are looked up are not opened.
-func (c *client) open(ctx context.Context, p generations.Plan) (view *snapshot.View, err error) {
-	i := generations.AtTXID(p.Txn.ID).In(p.Generation)
-	err = c.timeline.Use(ctx, i, c.tree.now(), func(again generations.Plan) (err error) {
-		if again.View() != p.View() || again.Txn != p.Txn {
-			return fmt.Errorf("%s: transaction %d of generation %s is not what it was when it was looked up", p.Client, p.Txn.ID, p.Generation)
-		}
-		view, err = c.tree.Cache.View(ctx, again)
-		return err
-	})
-	return view, err
+func (c *client) open(ctx context.Context, p generations.Plan) (*snapshot.View, error) {
+	return c.timeline.Open(ctx, p, c.tree.Cache.View)
 }
 
 // steady returns what f does once no object vanishes under it: pieces are

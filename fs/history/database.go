@@ -2,10 +2,8 @@ package history
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"sync"
 	"syscall"
 
@@ -138,9 +136,6 @@ func (d *databaseNode) Read(ctx context.Context, _ gofs.FileHandle, dest []byte,
 		r := d.client.tree.buffer(len(dest))
 		var err error
 		r.n, err = v.ReadAt(*r.buf, off)
-		if errors.Is(err, fs.ErrNotExist) {
-			r.n, err = d.readAgain(*r.buf, off)
-		}
 		if err != nil && err != io.EOF {
 			r.Done()
 			return nil, err
@@ -151,26 +146,4 @@ func (d *databaseNode) Read(ctx context.Context, _ gofs.FileHandle, dest []byte,
 		return nil, d.client.tree.failed("reading "+d.name(), err)
 	}
 	return r, 0
-}
-
-// readAgain reads from a new view, whose objects have taken the place of those
-// that are gone.
-func (d *databaseNode) readAgain(p []byte, off int64) (int, error) {
-	view, err := d.client.open(context.Background(), d.plan)
-	if err != nil {
-		return 0, err
-	}
-	v := newOpenView(view)
-	d.mu.Lock()
-	before := d.view
-	if before != nil { // else the last file was closed meanwhile
-		d.view = v
-		v.users++
-	}
-	d.mu.Unlock()
-	defer d.letGo(v)
-	if before != nil {
-		d.letGo(before)
-	}
-	return v.ReadAt(p, off)
 }
