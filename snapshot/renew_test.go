@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/walback/walback/wal"
 	"github.com/walback/walback/wal/pack"
 )
 
@@ -54,7 +55,7 @@ func TestObjectsGo(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 7))
 	l := begin(r, 512, 20_000)
 	l.commit(r, 20_000, 3000)
-	for n := range 6 {
+	for n := range 4 {
 		reads := int64(1) << n
 		renewed := 0
 		v := l.going(t, 1, &reads)
@@ -71,7 +72,13 @@ func TestObjectsGo(t *testing.T) {
 		if renewed == 0 && n < 3 {
 			t.Fatal("no object has gone")
 		}
-		check(t, r, v, l.images[1])
+		page := make([]byte, 512)
+		for range 50 {
+			p := r.IntN(20_000)
+			if err := v.ReadPage(wal.Pgno(p+1), page); err != nil || !bytes.Equal(page, l.images[1][p*512:][:512]) {
+				t.Fatalf("page %d: %v, or it differs", p+1, err)
+			}
+		}
 		if err := v.Close(); err != nil {
 			t.Fatal(err)
 		}

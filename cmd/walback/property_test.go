@@ -3,6 +3,7 @@ package main
 import (
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -30,7 +31,7 @@ func newSeed(t *testing.T) uint64 {
 // TestEveryCommitIsAnInstant is the promise of walback: whatever an application
 // does to a database, the content after each of its commits is found by its
 // time, just before it, and by its index; through the history mount, by restore,
-// and elsewhere from the store alone.
+// and elsewhere from the store alone, also from when it was compacted on.
 func TestEveryCommitIsAnInstant(t *testing.T) {
 	everywhere(t, func(t *testing.T, store generations.URL, m mode) {
 		seed, commits := newSeed(t), *workloadCommits
@@ -65,8 +66,25 @@ func TestEveryCommitIsAnInstant(t *testing.T) {
 		}
 		w.unmount()
 		elsewhere := w.serveHistory()
+		var open []*os.File // whose objects are merged and deleted before they are read
 		for _, d := range all {
+			f, err := os.Open(filepath.Join(elsewhere, d.client, "latest", d.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			open = append(open, f)
+		}
+		if _, err := w.run("compact", "-grace", "0s", store.String()); err != nil {
+			t.Fatal(err)
+		}
+		for i, d := range all {
 			r := record{w, d.chronicle, w.log(d.client)}.checkLog()
+			content, err := io.ReadAll(open[i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.compare("latest, opened before it was compacted", writable(content), d.moments[len(d.moments)-1].content)
 			r.checkTransactions(elsewhere)
 			r.checkRestores()
 			r.checkCommand(random, 4)
