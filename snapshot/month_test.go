@@ -131,6 +131,15 @@ func (m *month) fetched() (groups, whole int64) {
 			}
 		}
 	}
+	stored := m.view(m.base).Stored()
+	for p := range m.txn.Size {
+		if err := stored.Add(p + 1); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	if stored.Bytes() != groups || stored.Pages() != int64(m.txn.Size) {
+		m.t.Fatalf("Stored has %d bytes of %d pages, want %d of %d", stored.Bytes(), stored.Pages(), groups, m.txn.Size)
+	}
 	info, err := Write(&counter{n: &whole}, pack.Place{}, m.view(m.base), m.mark())
 	if err != nil || info.Versions != int64(m.txn.Size) {
 		m.t.Fatal(err)

@@ -49,6 +49,10 @@ func (p *program) explain(ctx context.Context, cmd *cli.Command, plan generation
 		e.Objects = append(e.Objects, restoreInput{o.Key(), o.Size})
 		e.Stored += o.Size
 	}
+	for _, o := range view.Objects() {
+		e.Objects = append(e.Objects, restoreInput{generations.KeyAt(plan.Client, o.Place), o.Size})
+		e.Stored += o.Size
+	}
 	stored := view.Stored()
 	if cmd.IsSet("table") {
 		if err := e.addTables(ctx, cmd, plan, view, stored); err != nil {
