@@ -38,6 +38,10 @@ func (l *listing) find(g ID) *shelf {
 	return l.generations[i]
 }
 
+// shows reports whether a transaction of s is known to have a view if it is there.
+// The first ones may have none yet.
+func (s *shelf) shows(id wal.TXID) bool { return len(s.images) > 0 && id > s.images[0].First }
+
 // draft is a listing being made.
 type draft struct {
 	listing

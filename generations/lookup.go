@@ -7,6 +7,7 @@ import (
 	"sort"
 
 	"github.com/walback/walback/wal"
+	"github.com/walback/walback/wal/pack"
 )
 
 // At answers an instant with a plan, out of what the last Refresh has found. A
@@ -67,7 +68,7 @@ func (l lookup) find(ctx context.Context, i Instant, now wal.Time) (*shelf, wal.
 		among = []*shelf{s}
 	}
 	for _, s := range slices.Backward(among) {
-		txn, ok, err := l.instant(ctx, s, i)
+		txn, ok, err := l.instant(ctx, s, i, now)
 		if err != nil || ok {
 			return s, txn, err
 		}
@@ -84,25 +85,31 @@ func (l lookup) shelf(g ID) (*shelf, error) {
 }
 
 // instant returns the transaction that i means in s; false when s has none.
-func (l lookup) instant(ctx context.Context, s *shelf, i Instant) (wal.TxnInfo, bool, error) {
-	first, ok, err := l.first(ctx, s)
-	if err != nil || !ok {
-		return wal.TxnInfo{}, false, err
+func (l lookup) instant(ctx context.Context, s *shelf, i Instant, now wal.Time) (wal.TxnInfo, bool, error) {
+	l.foresee(ctx, s, i, now)
+	if i.kind == instantLatest {
+		return l.newest(ctx, s)
 	}
-	switch i.kind {
-	case instantTXID:
-		if i.txid < first.ID {
-			return wal.TxnInfo{}, false, nil
-		}
+	if i.kind == instantTXID && s.shows(i.txid) {
 		return l.byID(ctx, s, i.txid)
-	case instantTime:
-		if i.time < first.Time {
-			return wal.TxnInfo{}, false, nil
-		}
-		txn, err := l.byTime(ctx, s, first, i.time)
-		return txn, err == nil, err
 	}
-	return l.last(ctx, s, first)
+	if i.kind == instantTime {
+		txn, ok, err := l.byTime(ctx, s, i.time)
+		if err != nil || ok && s.shows(txn.ID) {
+			return txn, err == nil, err
+		}
+	}
+	first, ok, err := l.first(ctx, s)
+	switch {
+	case err != nil || !ok:
+		return wal.TxnInfo{}, false, err
+	case i.kind == instantTXID && i.txid < first.ID, i.kind == instantTime && i.time < first.Time:
+		return wal.TxnInfo{}, false, nil
+	case i.kind == instantTXID:
+		return l.byID(ctx, s, i.txid)
+	}
+	txn, err := l.byTimeFrom(ctx, s, first, i.time)
+	return txn, err == nil, err
 }
 
 // none is the error for an instant that no generation has.
@@ -160,6 +167,21 @@ func (l lookup) first(ctx context.Context, s *shelf) (wal.TxnInfo, bool, error) 
 	return l.byID(ctx, s, info.Last.ID+1)
 }
 
+// newest returns the newest transaction of s; false when none has a view yet.
+func (l lookup) newest(ctx context.Context, s *shelf) (wal.TxnInfo, bool, error) {
+	if n := len(s.cover); n > 0 {
+		info, err := l.info(ctx, s.cover[n-1])
+		if err != nil || s.shows(info.Last.ID) {
+			return info.Last, err == nil, err
+		}
+	}
+	first, ok, err := l.first(ctx, s)
+	if err != nil || !ok {
+		return wal.TxnInfo{}, false, err
+	}
+	return l.last(ctx, s, first)
+}
+
 // last returns the newest transaction of s, whose first is given.
 func (l lookup) last(ctx context.Context, s *shelf, first wal.TxnInfo) (wal.TxnInfo, bool, error) {
 	if len(s.cover) == 0 {
@@ -189,13 +211,9 @@ func (l lookup) byID(ctx context.Context, s *shelf, id wal.TXID) (wal.TxnInfo, b
 	if i < 0 {
 		return wal.TxnInfo{}, false, nil
 	}
-	txns, err := l.txns(ctx, s.cover[i])
-	if err != nil {
-		return wal.TxnInfo{}, false, err
-	}
-	n, ok := slices.BinarySearchFunc(txns, id, func(t wal.TxnInfo, id wal.TXID) int { return cmp.Compare(t.ID, id) })
-	if ok {
-		return txns[n], true, nil
+	txn, ok, err := l.txn(ctx, s.cover[i], func(r *pack.Reader) (wal.TxnInfo, bool, error) { return r.Txn(id) })
+	if err != nil || ok {
+		return txn, ok, err
 	}
 	if i+1 < len(s.cover) {
 		return wal.TxnInfo{}, false, l.gap(s, id, s.cover[i+1].First-1)
@@ -212,30 +230,4 @@ func holder(cover []PlanObject, id wal.TXID) int {
 // gap is the error for transactions of which no object is there.
 func (l lookup) gap(s *shelf, first, last wal.TXID) error {
 	return tell(ErrIncomplete, "%s: generation %s: the segments with transactions %d to %d are missing", l.client, s.id, first, last)
-}
-
-// byTime returns the last transaction of s at or before at, which is not before
-// first, the first one that has a view.
-func (l lookup) byTime(ctx context.Context, s *shelf, first wal.TxnInfo, at wal.Time) (wal.TxnInfo, error) {
-	var failed error
-	i := sort.Search(len(s.cover), func(i int) bool {
-		if failed != nil {
-			return true
-		}
-		info, err := l.info(ctx, s.cover[i])
-		failed = err
-		return err != nil || info.First.Time > at
-	}) - 1
-	if failed != nil || i < 0 {
-		return first, failed
-	}
-	txns, err := l.txns(ctx, s.cover[i])
-	if err != nil {
-		return first, err
-	}
-	n := sort.Search(len(txns), func(n int) bool { return txns[n].Time > at }) - 1
-	if n < 0 || txns[n].ID < first.ID {
-		return first, nil
-	}
-	return txns[n], nil
 }

@@ -51,7 +51,7 @@ func (l lookup) objects(ctx context.Context, s *shelf, id wal.TXID) ([]PlanObjec
 			}
 			parent, base = m.Parent, m.Parent.Txn
 		}
-		run, err := l.segments(ctx, s, base+1, id)
+		run, err := l.segments(ctx, s, base+1, id, image)
 		if err != nil {
 			return nil, err
 		}
@@ -93,19 +93,24 @@ func (l lookup) imageBefore(ctx context.Context, s *shelf, id wal.TXID) (*PlanOb
 
 // segments returns the objects of s that hold transactions from to to,
 // ascending, and makes sure that none is missing. They are opened for it, at
-// the same time; who executes the plan needs them open anyway.
-func (l lookup) segments(ctx context.Context, s *shelf, from, to wal.TXID) ([]PlanObject, error) {
+// the same time, and so is the image under them, if it is not nil; who executes
+// the plan needs them open anyway.
+func (l lookup) segments(ctx context.Context, s *shelf, from, to wal.TXID, image *PlanObject) ([]PlanObject, error) {
 	if from > to {
 		return nil, nil
 	}
 	run := slices.Clone(s.cover[max(holder(s.cover, from), 0) : holder(s.cover, to)+1])
-	infos, err := l.allInfos(ctx, run)
+	opened := slices.Clip(run)
+	if image != nil {
+		opened = append(opened, *image)
+	}
+	infos, err := l.allInfos(ctx, opened)
 	if err != nil {
 		return nil, err
 	}
 	next := from
 	var needed []PlanObject
-	for i, info := range infos {
+	for i, info := range infos[:len(run)] {
 		switch {
 		case info.First.ID > next:
 			return nil, l.gap(s, next, info.First.ID-1)

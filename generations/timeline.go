@@ -206,6 +206,21 @@ func (t *Timeline) txns(ctx context.Context, o PlanObject) ([]wal.TxnInfo, error
 	return txns, nil
 }
 
+// txn returns a transaction of a segment or piece, false when it does not have the
+// one that find looks for.
+func (t *Timeline) txn(ctx context.Context, o PlanObject, find func(*pack.Reader) (wal.TxnInfo, bool, error)) (wal.TxnInfo, bool, error) {
+	r, err := t.packs.OpenPack(ctx, o)
+	var txn wal.TxnInfo
+	var ok bool
+	if err == nil {
+		txn, ok, err = find(r)
+	}
+	if err != nil {
+		return wal.TxnInfo{}, false, fmt.Errorf("%s: %w", t.client, err)
+	}
+	return txn, ok, nil
+}
+
 // maxManifest bounds how much of a generation.json is read, in bytes.
 const maxManifest = 1 << 20
 

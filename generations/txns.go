@@ -58,7 +58,7 @@ func (l lookup) span(ctx context.Context, s *shelf, since, until wal.Time) (Span
 	}
 	span := Span{s.id, first.ID, last.ID}
 	if since > first.Time {
-		txn, err := l.byTime(ctx, s, first, since)
+		txn, err := l.byTimeFrom(ctx, s, first, since)
 		if err != nil {
 			return Span{}, err
 		}
@@ -68,7 +68,7 @@ func (l lookup) span(ctx context.Context, s *shelf, since, until wal.Time) (Span
 		}
 	}
 	if until < last.Time {
-		txn, err := l.byTime(ctx, s, first, until)
+		txn, err := l.byTimeFrom(ctx, s, first, until)
 		if err != nil {
 			return Span{}, err
 		}
@@ -245,6 +245,13 @@ func (t *Timeline) Recent(ctx context.Context, n int) ([]wal.TxnInfo, error) {
 
 // addNewest adds the newest transactions of s to recent, until that has n.
 func (l lookup) addNewest(ctx context.Context, s *shelf, n int, recent *[]wal.TxnInfo) error {
+	if n-len(*recent) == 1 { // what is asked most often needs no table
+		last, ok, err := l.newest(ctx, s)
+		if err == nil && ok {
+			*recent = append(*recent, last)
+		}
+		return err
+	}
 	first, ok, err := l.first(ctx, s)
 	if err != nil || !ok {
 		return err
@@ -252,10 +259,6 @@ func (l lookup) addNewest(ctx context.Context, s *shelf, n int, recent *[]wal.Tx
 	last, _, err := l.last(ctx, s, first)
 	if err != nil {
 		return err
-	}
-	if n-len(*recent) == 1 { // what is asked most often needs no table
-		*recent = append(*recent, last)
-		return nil
 	}
 	span := Span{s.id, first.ID, last.ID}.Newest(int64(n - len(*recent)))
 	for txn, err := range l.each(ctx, span, true) {
