@@ -128,20 +128,25 @@ func (c *catalogue) inSpool(at time.Time) ([]string, error) {
 	return clients, nil
 }
 
-// exists reports whether name is a client or a directory on the way to one. What
-// was seen once needs no request. What was not may have come since: the mount
-// beside this one may be writing the first transaction of a client.
-func (c *catalogue) exists(ctx context.Context, name string) (bool, error) {
-	now := time.Now()
+// known reports whether name has been seen to be a client or a directory on the way
+// to one. What was seen once needs no request.
+func (c *catalogue) known(name string) bool {
 	dir, base := path.Split(name)
 	if l, ok := c.levels.Get(strings.TrimSuffix(dir, "/")); ok && l.has(base) {
+		return true
+	}
+	return c.level(name).isSomething()
+}
+
+// exists reports whether name is a client or a directory on the way to one. What
+// is not known may have come since: the mount beside this one may be writing the
+// first transaction of a client.
+func (c *catalogue) exists(ctx context.Context, name string) (bool, error) {
+	if c.known(name) {
 		return true, nil
 	}
 	l := c.level(name)
-	if l.isSomething() {
-		return true, nil
-	}
-	if err := c.read(ctx, name, l, now); err != nil {
+	if err := c.read(ctx, name, l, time.Now()); err != nil {
 		return false, err
 	}
 	return l.isSomething(), nil

@@ -97,6 +97,13 @@ type resolved struct {
 func (c *client) resolve(ctx context.Context, i generations.Instant) (r resolved, err error) {
 	now := c.tree.now()
 	at, isTime := i.Time()
+	if isTime {
+		// Most often what is known will do. Asked first, it has all that it takes
+		// fetched at once; so the answer is not looked at yet.
+		if _, err := c.timeline.Find(ctx, i, now); err != nil && !absent(err) {
+			return r, err
+		}
+	}
 	settled, err := c.settled(ctx, i)
 	if err != nil {
 		return r, err

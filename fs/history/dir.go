@@ -77,7 +77,7 @@ func (d *dirNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (
 	} else if !absent(err) {
 		return nil, d.tree.failed("looking up "+d.child(name), err)
 	}
-	exists, err := await(ctx, func() (bool, error) { return d.tree.clients.exists(ctx, d.child(name)) })
+	exists, err := await(ctx, func() (bool, error) { return d.tree.exists(ctx, d.child(name)) })
 	if err != nil {
 		return nil, d.tree.failed("looking up "+d.child(name), err)
 	}

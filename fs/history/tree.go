@@ -80,6 +80,20 @@ func (t *tree) client(ctx context.Context, name string) (*client, error) {
 	return c, nil
 }
 
+// exists reports whether name is a client or a directory on the way to one. Most
+// names that are looked up without having been listed are those of clients, of which
+// an instant is looked up next: that takes their own listing.
+func (t *tree) exists(ctx context.Context, name string) (bool, error) {
+	if t.clients.known(name) {
+		return true, nil
+	}
+	_, err := t.client(ctx, name)
+	if err == nil || !errors.Is(err, generations.ErrNoClient) {
+		return err == nil, err
+	}
+	return t.clients.exists(ctx, name)
+}
+
 // failed logs a failure and decides the error number. "No such file" is no
 // answer to somebody whose file we could not get at.
 func (t *tree) failed(what string, err error) syscall.Errno {
