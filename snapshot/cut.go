@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sort"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/walback/walback/wal"
 )
 
@@ -33,17 +35,25 @@ func (v *View) isCut(p wal.Pgno, id wal.TXID) (bool, error) {
 // is enough: a version lies within the size of its own transaction, so as long
 // as the sizes ascend no later one can cut it off.
 func (v *View) findCuts() ([]cut, error) {
-	var all []cut
-	for _, s := range v.sources {
+	txns := make([][]wal.TxnInfo, len(v.sources))
+	var g errgroup.Group
+	g.SetLimit(parallelIndexes)
+	for i, s := range v.sources {
 		info := s.Info()
-		txns := []wal.TxnInfo{info.First}
+		txns[i] = []wal.TxnInfo{info.First}
 		if info.Shrinks {
-			var err error
-			if txns, err = s.Txns(); err != nil {
-				return nil, err
-			}
+			g.Go(func() (err error) {
+				txns[i], err = s.Txns()
+				return err
+			})
 		}
-		for _, t := range txns {
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	var all []cut
+	for i, s := range v.sources {
+		for _, t := range txns[i] {
 			if t.ID <= s.max {
 				all = append(all, cut{t.ID, t.Size})
 			}

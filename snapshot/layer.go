@@ -1,6 +1,8 @@
 package snapshot
 
 import (
+	"golang.org/x/sync/errgroup"
+
 	"github.com/walback/walback/wal"
 	"github.com/walback/walback/wal/pack"
 )
@@ -61,17 +63,26 @@ func (l *layer) find(p wal.Pgno) (source, pack.Ref, bool, error) {
 	return l.sources[f.source], f.ref, ok, nil
 }
 
-// merge reads the indexes of all packs of the layer.
+// parallelIndexes is how many packs' indexes are read at a time.
+const parallelIndexes = 16
+
+// merge reads the indexes of all packs of the layer, several at a time.
 func (l *layer) merge() (map[wal.Pgno]found, error) {
-	merged := make(map[wal.Pgno]found)
+	refs := make([][]pack.Ref, len(l.sources))
+	var g errgroup.Group
+	g.SetLimit(parallelIndexes)
 	for i, s := range l.sources {
-		for ref, err := range s.Refs(0) {
-			if err != nil {
-				return nil, err
-			}
-			if ref.TXID > s.max {
-				continue
-			}
+		g.Go(func() (err error) {
+			refs[i], err = s.shown()
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	merged := make(map[wal.Pgno]found)
+	for i := range refs {
+		for _, ref := range refs[i] {
 			// A newer pack's version stays; within a pack the later one is newer.
 			if f, ok := merged[ref.Pgno]; !ok || f.source == int32(i) {
 				merged[ref.Pgno] = found{int32(i), ref}
@@ -79,4 +90,18 @@ func (l *layer) merge() (map[wal.Pgno]found, error) {
 		}
 	}
 	return merged, nil
+}
+
+// shown returns the versions of s that count.
+func (s source) shown() ([]pack.Ref, error) {
+	refs := make([]pack.Ref, 0, s.Info().Versions)
+	for ref, err := range s.Refs(0) {
+		if err != nil {
+			return nil, err
+		}
+		if ref.TXID <= s.max {
+			refs = append(refs, ref)
+		}
+	}
+	return refs, nil
 }

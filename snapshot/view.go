@@ -22,6 +22,7 @@ type View struct {
 	sources  []source // newest first; the last is a snapshot or map
 	layers   []*layer
 	cuts     lazy[[]cut]
+	visited  visited
 	scratch  sync.Pool // *[]byte of a page each
 	closed   atomic.Bool
 	renewal  renewal
@@ -46,7 +47,7 @@ type source struct {
 // go beyond is passed over: so the packs of a fork hide what its parent alone
 // went on with. The packs stay the caller's.
 func NewView(at wal.TxnInfo, pageSize int, packs ...*pack.Reader) (*View, error) {
-	v := &View{at: at, pageSize: pageSize}
+	v := &View{at: at, pageSize: pageSize, visited: newVisited(at.Size)}
 	v.scratch.New = func() any { b := make([]byte, pageSize); return &b }
 	if len(packs) == 0 {
 		return nil, fmt.Errorf("view of transaction %d: no packs", at.ID)
@@ -126,6 +127,9 @@ func (v *View) readPage(p wal.Pgno, dst []byte) error {
 
 // locate returns where page p lies, false when nowhere: then it is zeros.
 func (v *View) locate(p wal.Pgno) (source, pack.Ref, bool, error) {
+	if len(v.layers) > 1 && v.visited.first(p) {
+		v.foresee(p)
+	}
 	for _, l := range v.layers {
 		src, ref, ok, err := l.find(p)
 		if err != nil {

@@ -6,6 +6,7 @@ package pack
 const (
 	blocksAround = 16       // index blocks, about 20 KiB each
 	leavesAround = 32       // leaves, about 8 KiB each
+	tablesAround = 4        // blocks of the transaction table, about 50 KiB each
 	gapAround    = 16 << 10 // bytes between two that are fetched with them
 )
 

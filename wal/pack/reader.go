@@ -209,7 +209,14 @@ func (r *Reader) loadIndex(n int) (*index, error) {
 func (r *Reader) table(n int) ([]wal.TxnInfo, error) {
 	e := &r.root.tables[n]
 	v, err := r.memory.Get(e.at, func() (any, int, error) {
-		plain, err := r.block(e.at, e.stored, maxMeta, fmt.Sprintf("transaction table %d", n))
+		begin, end := around(n, len(r.root.tables), tablesAround, func(i int) (int64, int, bool) {
+			return r.root.tables[i].at, r.root.tables[i].stored, true
+		})
+		stored, err := r.storedAround(e.at, e.stored, begin, end)
+		if err != nil {
+			return nil, 0, err
+		}
+		plain, err := r.decode(nil, stored, e.at, maxMeta, fmt.Sprintf("transaction table %d", n))
 		if err != nil {
 			return nil, 0, err
 		}
