@@ -50,7 +50,7 @@ func (p *program) mountCommand() *cli.Command {
 			&cli.DurationFlag{Name: "interval", Value: time.Second, Usage: "in the long run, ship a busy database once in `TIME`: each time is a PUT request. An isolated commit is shipped at once, and a burst in short order"},
 			&cli.StringFlag{Name: "spool-limit", Usage: "while the store is down, keep at most `SIZE` of commits in DIR/.walback; what is committed beyond it is not recorded", DefaultText: "a tenth of the filesystem, from 64 MiB to 16 GiB"},
 			&cli.DurationFlag{Name: "shutdown-timeout", Value: 30 * time.Second, Usage: "ship for at most `TIME` when unmounting"},
-			&cli.BoolFlag{Name: "passthrough", Usage: "have the kernel pass reads and writes of databases in WAL mode on to the plain files (Linux 6.9, root): much faster; with synchronous=NORMAL a commit then has the time at which it was seen, some milliseconds later"},
+			&cli.BoolFlag{Name: "passthrough", Value: true, Usage: "have the kernel pass reads and writes of databases in WAL mode on to the plain files where it can (Linux 6.9, root): much faster. With -passthrough=false each goes through walback, and the time of a commit is exact with synchronous=NORMAL too, where it is otherwise that at which it was seen: a millisecond later, more on a busy machine"},
 			&cli.BoolFlag{Name: "allow-other", Usage: "let other users in, as far as the files' modes do, and into -history as far as that directory's does"},
 		}, append(cacheFlags(), logFlags()...)...),
 		Action: p.mount,
