@@ -54,8 +54,25 @@ type Options struct {
 	// Logger gets what go-fuse has to say; nil is slog.Default().
 	Logger *slog.Logger
 
+	// Released, if set, is called when go-fuse is through with the release of a file
+	// handle, with the channel that the context of that request had as Done. Only
+	// then has it forgotten what the handle had to do with passthrough.
+	Released func(request <-chan struct{})
+
 	// Tune, if set, changes what is handed to go-fuse, last of all.
 	Tune func(*gofs.Options)
+}
+
+// releases is a filesystem that tells when a release is over.
+type releases struct {
+	fuse.RawFileSystem
+	over func(request <-chan struct{})
+}
+
+// Release implements fuse.RawFileSystem.
+func (r releases) Release(cancel <-chan struct{}, input *fuse.ReleaseIn) {
+	r.RawFileSystem.Release(cancel, input)
+	r.over(cancel)
 }
 
 // What keeps a machine from mounting anything.
@@ -91,7 +108,11 @@ func Mount(dir string, root gofs.InodeEmbedder, o Options) (*Server, error) {
 		return nil, fmt.Errorf("%s: %w", path, ErrNoAllowOther)
 	}
 	settings := o.settings()
-	server, err := attach(gofs.NewNodeFS(root, settings), path, settings.MountOptions)
+	raw := gofs.NewNodeFS(root, settings)
+	if o.Released != nil {
+		raw = releases{raw, o.Released}
+	}
+	server, err := attach(raw, path, settings.MountOptions)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

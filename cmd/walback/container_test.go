@@ -235,6 +235,7 @@ func TestContainerOutlivesMount(t *testing.T) {
 	}
 	t.Parallel()
 	w := newWorld(t, generations.URL{Scheme: "file", Dir: filepath.Join(t.TempDir(), "store")}, "-shutdown-timeout", "5s")
+	w.mode = intercepted // what is passed goes on without a daemon
 	c := container{unshare: []string{"--mount"}, from: w.dir, at: t.TempDir()}
 	c.need(t)
 	w.mount()

@@ -15,6 +15,7 @@ import (
 // ledger is an application with one connection to one database, which remembers
 // what it has committed and how long that took.
 type ledger struct {
+	looks string // see world.looks
 	*chronicle
 	conn    *sqlite3.SQLiteConn
 	longest time.Duration
@@ -31,7 +32,7 @@ func openLedger(w *world, path string, setup ...string) (*ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &ledger{chronicle: newChronicle(path), conn: c.(*sqlite3.SQLiteConn)}
+	l := &ledger{chronicle: newChronicle(path), conn: c.(*sqlite3.SQLiteConn), looks: w.looks()}
 	setup = append([]string{"PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL"}, setup...)
 	for _, q := range append(setup, "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, v BLOB)") {
 		if _, err := l.conn.Exec(q, nil); err != nil {
@@ -39,7 +40,11 @@ func openLedger(w *world, path string, setup ...string) (*ledger, error) {
 			return nil, err
 		}
 	}
-	if err := l.commit("PRAGMA user_version=1"); err != nil {
+	err = awaitLook(l.looks) // at what was committed in front
+	if err == nil {
+		err = l.commit("PRAGMA user_version=1")
+	}
+	if err != nil {
 		l.conn.Close()
 		return nil, err
 	}
@@ -52,8 +57,12 @@ func (l *ledger) commit(q string) error {
 	if _, err := l.conn.Exec(q, nil); err != nil {
 		return err
 	}
+	took := time.Since(begun)
+	if err := awaitLook(l.looks); err != nil {
+		return err
+	}
 	ended := time.Now()
-	l.longest = max(l.longest, ended.Sub(begun))
+	l.longest = max(l.longest, took)
 	if l.blind {
 		l.moments = append(l.moments, moment{begun: wal.TimeOf(begun), ended: wal.TimeOf(ended)})
 		return nil

@@ -124,6 +124,11 @@ func mount(dir string, o Options, start func(root string) (watcher, error)) (*FS
 		AttrTimeout:     trust,
 		NegativeTimeout: trust,
 		Logger:          o.Logger,
+		Released: func(request <-chan struct{}) {
+			if n, ok := t.releasing.LoadAndDelete(request); ok {
+				n.(*node).forgotten()
+			}
+		},
 		Tune: func(s *gofs.Options) {
 			s.OnAdd = root.addControls
 			s.EnableAcl = true

@@ -206,6 +206,7 @@ func (h *handle) Lseek(ctx context.Context, off uint64, whence uint32) (uint64, 
 
 func (h *handle) Release(ctx context.Context) syscall.Errno {
 	h.node.remove(h)
+	h.node.tree.releasing.Store(ctx.Done(), h.node)
 	err := unix.Close(h.fd)
 	if h.watch != nil {
 		h.watch.Released()

@@ -28,6 +28,9 @@ type node struct {
 	// mu guards what follows.
 	mu      sync.Mutex
 	handles []*handle // open ones
+	// served counts those that go-fuse still knows: they are all passed, or none is.
+	served int
+	past   bool
 	closed  time.Time // when one was closed last
 	kept    *keptFile // set once the file has lost its last name
 }
@@ -161,15 +164,25 @@ func (n *node) inPath(f func(dir int, path string) error) error {
 	return errors.Join(f(fd, p), unix.Close(fd))
 }
 
-// add notes that h is open. It is to be passed unless others are open that are not.
+// add notes that h is open. It is to be passed unless others are open that are
+// not, or are being released: go-fuse counts the release of a file that is not
+// passed as one of a passed file if there is such a file by then.
 func (n *node) add(h *handle, past bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	h.past = past
-	if len(n.handles) > 0 {
-		h.past = n.handles[0].past
+	if n.served == 0 {
+		n.past = past
 	}
+	h.past = n.past
+	n.served++
 	n.handles = append(n.handles, h)
+}
+
+// forgotten notes that go-fuse does not know a handle of n any more.
+func (n *node) forgotten() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.served--
 }
 
 func (n *node) remove(h *handle) {

@@ -34,6 +34,8 @@ type tree struct {
 	crowd   crowd
 	past    atomic.Bool  // files can be passed
 	lost    atomic.Int64 // when a file has lost its last name, in Unix nanoseconds
+	// releasing has the nodes of releases under way, by the request.
+	releasing sync.Map
 
 	mu   sync.Mutex
 	kept map[*keptFile]struct{} // guarded by mu; those not closed yet
