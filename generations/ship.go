@@ -94,6 +94,7 @@ func (w *Writer) shipSegment(ctx context.Context, g *lineage) error {
 		return err
 	}
 	o := g.segment(w.client, pieces[0].First)
+	making := time.Now()
 	seg, err := w.shipper.spool.merge(o, pieces)
 	if err != nil {
 		return w.localDamage(err)
@@ -105,6 +106,9 @@ func (w *Writer) shipSegment(ctx context.Context, g *lineage) error {
 	w.pace.Begin(began, w.shipper.options.Interval)
 	w.mu.Unlock()
 	err = w.shipper.store.Put(ctx, o.Key(), seg.body)
+	w.mu.Lock()
+	w.pace.End(began.Sub(making), time.Since(began))
+	w.mu.Unlock()
 	if err == nil {
 		defer w.shipper.merging.keep(w, o, seg)
 	}

@@ -201,7 +201,7 @@ func TestOrderOfTurns(t *testing.T) {
 		writers := make([]*Writer, 6)
 		for i := range writers {
 			writers[i] = begun(time.Hour)
-			writers[i].pace = Pace{time.Now().Add(-time.Duration(i) * time.Minute), math.Inf(1)} // the last is due first
+			writers[i].pace = Pace{began: time.Now().Add(-time.Duration(i) * time.Minute), spent: math.Inf(1)} // the last is due first
 			writers[i].enqueue(s)
 		}
 		time.Sleep(2 * time.Hour)
