@@ -106,6 +106,11 @@ func (l lookup) byTime(ctx context.Context, s *shelf, at wal.Time) (wal.TxnInfo,
 	if err != nil || i < 0 {
 		return wal.TxnInfo{}, false, err
 	}
+	// The table of transactions takes a trip of its own, on which a view of one of
+	// them can be made ready.
+	var asked sync.WaitGroup
+	asked.Go(func() { l.warm(ctx, s.under(i)) })
+	defer asked.Wait()
 	return l.txn(ctx, s.cover[i], func(r *pack.Reader) (wal.TxnInfo, bool, error) { return r.TxnAt(at) })
 }
 
@@ -117,6 +122,18 @@ func (l lookup) byTimeFrom(ctx context.Context, s *shelf, first wal.TxnInfo, at 
 		return first, err
 	}
 	return txn, nil
+}
+
+// under returns what the views of the transactions in object i of the cover of s
+// take, besides it, if that lies in s.
+func (s *shelf) under(i int) []PlanObject {
+	first := s.cover[i].First
+	for _, image := range slices.Backward(s.images) {
+		if image.First < first {
+			return append(slices.Clone(s.cover[max(0, holder(s.cover, image.First+1)):i]), image)
+		}
+	}
+	return nil
 }
 
 // holderAt returns the index of the last object of the cover of s that begins at or

@@ -144,36 +144,71 @@ func (v *View) locate(p wal.Pgno) (source, pack.Ref, bool, error) {
 	return source{}, pack.Ref{}, false, nil
 }
 
+// pagesAtOnce is how many of the pages of one read are looked for at a time: each
+// may lie in an object of its own.
+const pagesAtOnce = 8
+
 // ReadAt implements io.ReaderAt on the database file.
 func (v *View) ReadAt(b []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("snapshot: reading at %d: %w", off, fs.ErrInvalid)
 	}
-	size, n := int64(v.pageSize), 0
-	for n < len(b) {
-		at := off + int64(n)
-		if at >= v.Size() {
-			return n, io.EOF
+	n := int(max(0, min(int64(len(b)), v.Size()-off)))
+	got, err := v.readAt(b[:n], off)
+	if err == nil && n < len(b) {
+		err = io.EOF
+	}
+	return got, err
+}
+
+// readAt is ReadAt within the database.
+func (v *View) readAt(b []byte, off int64) (int, error) {
+	size := int64(v.pageSize)
+	first := off / size
+	pages := int((off+int64(len(b))+size-1)/size - first)
+	if pages <= 1 {
+		if err := v.readPart(b, off); err != nil {
+			return 0, err
 		}
-		p, skip := wal.Pgno(at/size)+1, int(at%size)
-		if skip == 0 && len(b)-n >= v.pageSize {
-			if err := v.ReadPage(p, b[n:n+v.pageSize]); err != nil {
-				return n, err
+		return len(b), nil
+	}
+	// part is where what b has of the i-th page begins.
+	part := func(i int) int { return int(max(0, min((first+int64(i))*size-off, int64(len(b))))) }
+	errs := make([]error, pages)
+	var reading sync.WaitGroup
+	for k := range min(pages, pagesAtOnce) {
+		reading.Go(func() {
+			for i := k; i < pages; i += pagesAtOnce {
+				errs[i] = v.readPart(b[part(i):part(i+1)], off+int64(part(i)))
 			}
-			n += v.pageSize
-			continue
-		}
-		page := v.scratch.Get().(*[]byte)
-		err := v.ReadPage(p, *page)
-		if err == nil {
-			n += copy(b[n:], (*page)[skip:])
-		}
-		v.scratch.Put(page)
+		})
+	}
+	reading.Wait()
+	for i, err := range errs {
 		if err != nil {
-			return n, err
+			return part(i), err
 		}
 	}
-	return n, nil
+	return len(b), nil
+}
+
+// readPart reads what lies in one page.
+func (v *View) readPart(b []byte, off int64) error {
+	size := int64(v.pageSize)
+	p, skip := wal.Pgno(off/size)+1, off%size
+	if len(b) == 0 {
+		return nil
+	}
+	if len(b) == v.pageSize {
+		return v.ReadPage(p, b)
+	}
+	page := v.scratch.Get().(*[]byte)
+	defer v.scratch.Put(page)
+	err := v.ReadPage(p, *page)
+	if err == nil {
+		copy(b, (*page)[skip:])
+	}
+	return err
 }
 
 // OnClose has f called by Close, after what was registered later.

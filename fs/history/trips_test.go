@@ -1,0 +1,90 @@
+package history
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/walback/walback/cache"
+	"github.com/walback/walback/generations"
+	"github.com/walback/walback/generations/storetest"
+	"github.com/walback/walback/wal"
+)
+
+// merged makes a history with all there can be: a snapshot, a final segment and a map
+// of both, a merged segment, and small ones.
+func (p *past) merged(t *testing.T) *database {
+	t.Helper()
+	d := p.database(t, "c1", "db.sqlite")
+	d.keep = false
+	d.commit(t, `CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT); CREATE TABLE other (id INTEGER PRIMARY KEY, v BLOB);
+		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 20000) INSERT INTO t SELECT i, hex(randomblob(100)) FROM n`)
+	d.commit(t, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 36) INSERT INTO other SELECT i, randomblob(1000000) FROM n`)
+	for i := range 24 {
+		if i == 12 {
+			c, err := cache.New(p.store, nil, cache.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			done, err := generations.NewCompaction(p.store, 0, c).Merge(t.Context(), d.client)
+			if err != nil || len(done) != 1 || done[0].Maps != 1 || done[0].Merged == 0 {
+				t.Fatalf("compacted %+v, %v", done, err)
+			}
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d.commit(t, fmt.Sprintf("UPDATE t SET v = 'new %d' WHERE id %% 500 = %d", i+3, i))
+	}
+	return d
+}
+
+// Of a store that is far away, the first answer comes soon: what has to be known is
+// asked for at once wherever that is possible.
+func TestRoundTrips(t *testing.T) {
+	p := newPast(t)
+	p.merged(t)
+	far := storetest.FarAway(p.store, 80*time.Millisecond)
+	for _, at := range []int{2, 8, 15, 22} {
+		instant := (began + second*wal.Time(at-1)).String()
+		t.Run(fmt.Sprint("transaction ", at), func(t *testing.T) {
+			m := p.mount(t, func(o *Options) { o.Store = far })
+			p.store.Reset()
+			far.Trips()
+			f, err := os.Open(m.path("c1", instant, "db.sqlite"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close() // only read
+			if _, err := f.ReadAt(make([]byte, 4096), 4096*5000); err != nil {
+				t.Fatal(err)
+			}
+			cold := p.store.Reset()
+			trips := far.Trips()
+			t.Logf("a page: %d round trips, %+v", trips, cold)
+			if trips > 6 || cold.Read > 2<<20 {
+				t.Errorf("a page took %d round trips, %+v", trips, cold)
+			}
+		})
+		t.Run(fmt.Sprint("row of transaction ", at), func(t *testing.T) {
+			m := p.mount(t, func(o *Options) { o.Store = far })
+			p.store.Reset()
+			far.Trips()
+			id := 500*7 + at - 3
+			want := fmt.Sprint("new ", at)
+			if at == 2 {
+				id, want = 3000, ""
+			}
+			got := sqlite(t, m.path("c1", instant, "db.sqlite"), fmt.Sprintf("SELECT v FROM t WHERE id = %d", id))
+			if want != "" && got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			trips := far.Trips()
+			t.Logf("a row: %d round trips, %+v", trips, p.store.Reset())
+			if trips > 8 {
+				t.Errorf("a row took %d round trips", trips)
+			}
+		})
+	}
+}
