@@ -31,8 +31,8 @@ type node struct {
 	// served counts those that go-fuse still knows: they are all passed, or none is.
 	served int
 	past   bool
-	closed  time.Time // when one was closed last
-	kept    *keptFile // set once the file has lost its last name
+	closed time.Time // when one was closed last
+	kept   *keptFile // set once the file has lost its last name
 }
 
 var (
