@@ -99,7 +99,7 @@ func (d *database) prepare(header wal.DatabaseHeader) error {
 	d.pageSize = header.PageSize
 	d.touched, d.rescan, d.newest, d.ending = nil, false, nil, nil
 	d.hint.SetPageSize(d.pageSize)
-	if d.log != nil && !sameFile(d.log, d.file()+logSuffix) {
+	if d.logGone() {
 		d.closeLog() // somebody has taken it away behind the mount's back
 	}
 	return d.openLog()

@@ -46,8 +46,7 @@ type database struct {
 	logs, indexes, mains, foreign atomic.Int32
 	id                            fileID              // of the main file, once claimed
 	others                        map[string]struct{} // hard links to it that have been seen
-	left                          fileState           // of the main file, when nobody had it open any more
-	rewritten                     bool                // it was found to be otherwise since, and left is how
+	left                          stamps              // when nobody had the main file open any more; zero: not known
 
 	// mu guards what follows. A gate holds it while the operation it guards is
 	// carried out, so that nobody looks at a log that is half changed.
@@ -89,6 +88,8 @@ type database struct {
 }
 
 func (d *database) file() string { return d.set.backing(d.path) }
+
+func (d *database) logFile() string { return d.file() + logSuffix }
 
 func (d *database) logger() *slog.Logger { return d.set.logger.With("database", d.path) }
 
@@ -192,7 +193,7 @@ func (d *database) openLog() error {
 	if d.log != nil {
 		return nil
 	}
-	f, err := os.Open(d.file() + logSuffix)
+	f, err := os.Open(d.logFile())
 	if isMissing(err) {
 		return nil
 	}

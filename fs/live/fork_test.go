@@ -142,6 +142,9 @@ func TestNoForkForRepeatedContent(t *testing.T) {
 	p.kill()
 	w.unmount()
 	w.sink("a.db").rewind(kept) // as if the daemon had been killed
+	if err := os.Remove(w.restFile); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
 	w.mount()
 	if err := w.set.save("a.db"); err != nil {
 		t.Fatal(err)

@@ -17,16 +17,16 @@ import (
 // So while a database is open in the mount, the daemon holds the bytes that SQLite
 // locks, of the backing file: SQLite then says "database is locked" to everybody
 // else. Nobody is guarded against who does not ask for locks, nor is a database
-// that nobody has open; when that is opened, its file is compared with how it was
-// left.
+// that nobody has open; when that is opened, and its file or log is not as it was
+// left, it is compared with what was captured.
 
 // guard holds the lock bytes of one backing file.
 type guard struct {
 	mu    sync.Mutex
 	file  *os.File // nil as long as there is none
 	held  bool
-	over  bool // nobody has the file open any more
-	delay time.Duration
+	over  bool          // nobody has the file open any more
+	delay time.Duration // until it is tried again; zero: nobody else had it locked
 }
 
 // Bounds of the time after which it is tried again to lock what somebody else
@@ -35,16 +35,6 @@ const (
 	minGuardDelay = 5 * time.Millisecond
 	maxGuardDelay = time.Second
 )
-
-// fileState is what tells whether a file has been written to.
-type fileState struct {
-	size         uint64
-	mtime, ctime unix.StatxTimestamp
-}
-
-func stateOf(st *unix.Statx_t) fileState {
-	return fileState{size: st.Size, mtime: st.Mtime, ctime: st.Ctime}
-}
 
 // guard keeps others from the backing file of f, a main file, which fd is a
 // descriptor of. Failing is no concern of the application.
@@ -115,18 +105,18 @@ func (s *set) guardAgain(f *openFile) {
 	}
 }
 
-// release ends the guard, and returns how the file is left; nothing if that is
-// not known.
-func (g *guard) release() (left fileState, err error) {
+// release ends the guard of the main file that the log belongs to, and returns how
+// both are left; nothing if that is not known, or somebody else may have changed
+// them without being noticed.
+func (g *guard) release(log string) (left stamps, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.over = true
 	if g.file == nil {
 		return left, nil
 	}
-	st, err := statAt(int(g.file.Fd()), "")
-	if err == nil {
-		left = stateOf(&st)
+	if g.held || g.delay == 0 {
+		left, err = stampsAt(int(g.file.Fd()), log)
 	}
 	err = errors.Join(err, g.file.Close())
 	g.file = nil
@@ -147,8 +137,8 @@ func holder(fd int) string {
 }
 
 // inUse guards the main file that f is, which has just been opened as fd. If
-// nobody else has it open, and it is not as it was left, somebody has written to
-// it behind the mount's back: that is found out, and true is returned.
+// nobody else has it open, and it or its log is not as it was left, somebody has
+// written to it behind the mount's back: that is found out, and true is returned.
 func (s *set) inUse(f *openFile, fd int, first bool) (changed bool) {
 	s.mu.Lock()
 	d := s.owners[f.id]
@@ -160,39 +150,35 @@ func (s *set) inUse(f *openFile, fd int, first bool) (changed bool) {
 	if !first {
 		return false
 	}
-	st, err := statAt(fd, "")
-	if err != nil {
-		return false
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s.mu.Lock()
-	same, rewritten := d.left == stateOf(&st), d.rewritten
-	d.rewritten = false
-	s.mu.Unlock()
-	if d.phase == resting {
+	now, err := stampsAt(fd, d.logFile())
+	same := err == nil && d.asLeft(now)
+	switch {
+	case d.phase == resting:
 		d.wake() // which compares it if need be
-		return !same || rewritten
-	}
-	if same {
-		d.look() // a log may be there, of somebody who was killed
-		return rewritten
-	}
-	if d.phase != idle {
+	case same:
+		d.look() // which begins again if capture has failed
+	case d.phase != idle:
 		d.logger().Info("the file is not as it was left when it was last in use; it is compared with what was captured")
 		d.suspect()
 	}
-	return true
+	return !same
 }
 
 // leave ends the guard of f, which nobody has open any more. The caller holds
 // s.mu.
 func (s *set) leave(f *openFile) {
-	left, err := f.guard.release()
+	d := s.owners[f.id]
+	log := ""
+	if d != nil {
+		log = d.logFile()
+	}
+	left, err := f.guard.release(log)
 	if err != nil {
 		s.logger.Warn("ending the guard of a database", "path", f.name(), "error", err)
 	}
-	if d := s.owners[f.id]; d != nil {
+	if d != nil {
 		d.left = left
 	}
 }

@@ -190,35 +190,36 @@ func (s *set) claim(d *database, f *os.File) error {
 	if err != nil {
 		return err
 	}
-	inUse, ok := s.claimID(d, &st)
+	inUse, err := s.claimID(d, &st)
 	if inUse != nil {
 		s.guard(inUse, int(f.Fd()))
 	}
-	if !ok {
-		return errNotDatabase // of this name
-	}
-	return nil
+	return err
 }
 
 // claimID is claim for the file with the attributes st. It returns the open file
 // if d is its owner for the first time.
-func (s *set) claimID(d *database, st *unix.Statx_t) (inUse *openFile, ok bool) {
+func (s *set) claimID(d *database, st *unix.Statx_t) (inUse *openFile, err error) {
 	id := idOf(st)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if o := s.owner(id); o != nil && o != d || s.at(d.path) != d {
-		return nil, false
+		return nil, errNotDatabase // of this name
 	}
 	if d.id == id {
-		return nil, true
+		return nil, nil
+	}
+	left, err := stampsOf(st, d.logFile())
+	if err != nil {
+		return nil, err
 	}
 	s.disclaim(d)
-	d.id, d.left, s.owners[id] = id, stateOf(st), d
+	d.id, d.left, s.owners[id] = id, left, d
 	f := s.opened[id]
 	if f != nil && f.is.Load().d == nil {
 		s.join(f)
 	}
-	return f, true
+	return f, nil
 }
 
 // claimed returns which file d has claimed.

@@ -12,7 +12,7 @@ func (d *database) logReplaced() {
 		d.wake()
 		return
 	}
-	if d.log != nil && sameFile(d.log, d.file()+logSuffix) {
+	if d.log != nil && !d.logGone() {
 		d.logChanged()
 		return
 	}
@@ -22,6 +22,9 @@ func (d *database) logReplaced() {
 	d.ending = nil
 	d.look() // another one may be there, with commits in it
 }
+
+// logGone reports whether the log that is open is not the one that is there.
+func (d *database) logGone() bool { return d.log != nil && !sameFile(d.log, d.logFile()) }
 
 func sameFile(f *os.File, name string) bool {
 	a, err := f.Stat()

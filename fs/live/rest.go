@@ -42,38 +42,16 @@ const (
 // rest is how a database was left.
 type rest struct {
 	Path     string       `json:"path"` // of the main file, below the root
-	File     stamp        `json:"file"`
-	Log      *stamp       `json:"log,omitempty"`     // nil: there is none
+	stamps                // zero: somebody else has changed the files
 	Position wal.Position `json:"position,omitzero"` // in the log, behind Txn
 	Txn      wal.TxnInfo  `json:"txn"`               // what both together hold
 	Verified time.Time    `json:"verified,omitzero"` // when the file was last read as a whole
 }
 
-// stamp tells a file from others and from what it was before it was written to.
-type stamp struct {
-	Inode uint64 `json:"inode"`
-	Size  uint64 `json:"size"`
-	Born  int64  `json:"born"` // this and the following in nanoseconds
-	Mtime int64  `json:"mtime"`
-	Ctime int64  `json:"ctime"`
-}
-
-func stampOf(st *unix.Statx_t) stamp {
-	ns := func(t unix.StatxTimestamp) int64 { return t.Sec*int64(time.Second) + int64(t.Nsec) }
-	return stamp{Inode: st.Ino, Size: st.Size, Born: ns(st.Btime), Mtime: ns(st.Mtime), Ctime: ns(st.Ctime)}
-}
-
-// settled reports whether who writes to the file from now on leaves other times.
-func (s stamp) settled(now time.Time, after time.Duration) bool {
-	newest := time.Unix(0, max(s.Mtime, s.Ctime))
-	return !newest.After(now.Add(-after))
-}
-
 // files is what the kernel says of the files of a database.
 type files struct {
-	main  unix.Statx_t
-	stamp stamp
-	log   *stamp // nil: there is none
+	main unix.Statx_t
+	stamps
 }
 
 // stat returns what the kernel says of d's files, and false when d cannot rest
@@ -83,27 +61,12 @@ func (d *database) stat() (f files, ok bool) {
 	if f.main, err = statAt(unix.AT_FDCWD, d.file()); err != nil || f.main.Mode&unix.S_IFMT != unix.S_IFREG || f.main.Nlink != 1 {
 		return f, false
 	}
-	f.stamp = stampOf(&f.main)
-	st, err := statAt(unix.AT_FDCWD, d.file()+logSuffix)
-	switch {
-	case err == nil:
-		log := stampOf(&st)
-		f.log = &log
-	case !isMissing(err):
-		return f, false
-	}
-	return f, true
+	f.stamps, err = stampsOf(&f.main, d.logFile())
+	return f, err == nil
 }
 
 // are reports whether the files are as r says.
-func (f files) are(r *rest) bool {
-	return r != nil && f.stamp == r.File && (f.log == nil) == (r.Log == nil) && (f.log == nil || *f.log == *r.Log)
-}
-
-func (f files) settled(after time.Duration) bool {
-	now := time.Now()
-	return f.stamp.settled(now, after) && (f.log == nil || f.log.settled(now, after))
-}
+func (f files) are(r *rest) bool { return r != nil && f.stamps == r.stamps }
 
 // trust takes the database at path as it was left before this mount, if it is.
 func (s *set) trust(path string) bool {
@@ -127,7 +90,7 @@ func (s *set) trust(path string) bool {
 	if d.phase != idle {
 		return true
 	}
-	if _, ok := s.claimID(d, &f.main); !ok {
+	if _, err := s.claimID(d, &f.main); err != nil {
 		return false
 	}
 	d.phase, d.rested, d.last = resting, r, r.Txn
@@ -293,7 +256,7 @@ func (s *set) sync(databases []*database) error {
 		return syncFile(s.root, unix.Syncfs)
 	}
 	for _, d := range databases {
-		for _, name := range []string{d.file(), d.file() + logSuffix} {
+		for _, name := range []string{d.file(), d.logFile()} {
 			if err := syncFile(name, unix.Fsync); err != nil && !isMissing(err) {
 				return err
 			}
@@ -325,15 +288,20 @@ func (d *database) toRest(found files, closing bool) bool {
 		return false
 	}
 	f, ok := d.stat()
-	if !ok || !f.are(&rest{File: found.stamp, Log: found.log}) {
+	if !ok || f.stamps != found.stamps {
 		return false
 	}
 	if d.unlooked || d.armed || d.quieting || len(d.touched) > 0 || d.rescan {
 		return false
 	}
-	d.look()
+	// What somebody else has written to them is found out when d is opened next,
+	// and they are guarded.
+	vouched := d.asLeft(f.stamps)
+	if vouched {
+		d.look()
+	}
 	d.save()
-	if d.phase != following || (d.log == nil) != (f.log == nil) || d.log != nil && !sameFile(d.log, d.file()+logSuffix) {
+	if d.phase != following {
 		return false
 	}
 	if hot, err := d.journalHot(); hot || err != nil {
@@ -342,32 +310,36 @@ func (d *database) toRest(found files, closing bool) bool {
 	if !closing && !d.sink.Settled() {
 		return false
 	}
-	return d.layDown(f)
+	return d.layDown(f, vouched && (d.log != nil) == f.hasLog() && !d.logGone())
 }
 
-// layDown puts d to rest unless somebody has opened it, or its main file is not as
-// it was left then. The caller holds d.mu.
-func (d *database) layDown(f files) bool {
+// asLeft reports whether the files are as they were when nobody had them open any
+// more. The caller holds d.mu.
+func (d *database) asLeft(now stamps) bool {
+	d.set.mu.Lock()
+	left := d.left
+	d.set.mu.Unlock()
+	return left == now && !d.logGone()
+}
+
+// layDown puts d to rest unless somebody has opened it. If it is not vouched that
+// the files f have what was captured, they are compared when it wakes. The caller
+// holds d.mu.
+func (d *database) layDown(f files, vouched bool) bool {
 	s := d.set
 	s.mu.Lock()
-	left := d.left
-	switch {
-	case d.handles > 0 || len(d.others) > 0 || d.id != idOf(&f.main):
-		delete(s.lulled, d)
+	delete(s.lulled, d)
+	if d.handles > 0 || len(d.others) > 0 || d.id != idOf(&f.main) {
 		s.mu.Unlock()
-		return false
-	case left != stateOf(&f.main):
-		d.left, d.rewritten = stateOf(&f.main), true
-		s.mu.Unlock()
-		d.logger().Info("the file is not as it was left when it was last in use; it is compared with what was captured")
-		d.suspect()
 		return false
 	}
-	delete(s.lulled, d)
 	d.phase = resting // before s.mu is free: who opens it from now on wakes it
 	s.mu.Unlock()
-	r := &rest{Path: d.path, File: f.stamp, Log: f.log, Txn: d.last}
-	if f.log != nil {
+	r := &rest{Path: d.path, Txn: d.last}
+	if vouched {
+		r.stamps = f.stamps
+	}
+	if d.log != nil {
 		r.Position = d.tracker.Position()
 	}
 	if d.verified.txn == d.last.ID {

@@ -264,7 +264,7 @@ func FuzzRests(f *testing.F) {
 		return b
 	}
 	f.Add(line(&rest{Path: "a.db"}))
-	f.Add(line(&rest{Path: "b/\n.db", Log: &stamp{Inode: 1, Ctime: -1}, Verified: time.Unix(1, 2)}))
+	f.Add(line(&rest{Path: "b/\n.db", stamps: stamps{Log: stamp{Inode: 1, Ctime: -1}}, Verified: time.Unix(1, 2)}))
 	f.Add([]byte("00000000\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		rests, err := parseRests(b)
@@ -277,7 +277,7 @@ func FuzzRests(f *testing.F) {
 				continue // a year that JSON does not know
 			}
 			back, err := parseRests(again)
-			if err != nil || r.Path != path || len(back) != 1 || !back[path].Verified.Equal(r.Verified) || back[path].Txn != r.Txn || back[path].File != r.File {
+			if err != nil || r.Path != path || len(back) != 1 || !back[path].Verified.Equal(r.Verified) || back[path].Txn != r.Txn || back[path].stamps != r.stamps {
 				t.Errorf("%+v is read as %+v: %v", r, back[path], err)
 			}
 		}

@@ -252,7 +252,7 @@ func (f *openFile) wasWritten() (bool, string) {
 		}
 		before := d.last.ID
 		d.look()
-		return d.last.ID != before, d.file() + logSuffix
+		return d.last.ID != before, d.logFile()
 	case rolePlain: // what is written to a log of another name gets here by a checkpoint
 		d.writtenPast()
 		return false, d.file()
