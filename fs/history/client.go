@@ -20,6 +20,7 @@ type client struct {
 	name     string
 	timeline *generations.Timeline
 
+	looked  atomic.Bool   // the newest transaction has been asked for, so it is kept
 	asked   atomic.Uint64 // refreshes asked for
 	mu      sync.Mutex    // held while refreshing
 	covered uint64        // those of asked that a refresh has answered
@@ -66,6 +67,7 @@ func (c *client) newest(ctx context.Context) (wal.TxnInfo, bool, error) {
 	if err != nil || len(recent) == 0 {
 		return wal.TxnInfo{}, false, err
 	}
+	c.looked.Store(true)
 	return recent[0], true, nil
 }
 
@@ -117,6 +119,9 @@ func (c *client) resolve(ctx context.Context, i generations.Instant) (r resolved
 		}
 	}
 	r.plan, err = c.timeline.Find(ctx, i, now)
+	if err == nil && i.IsLatest() {
+		c.looked.Store(true)
+	}
 	if err == nil && settled && !i.Moving() {
 		r.timeout = indexTimeout
 		if isTime {

@@ -59,7 +59,7 @@ func (t *tree) changed(ctx context.Context, path string) wal.Time {
 	t.mu.Lock()
 	c := t.opened[path]
 	t.mu.Unlock()
-	if c != nil {
+	if c != nil && c.looked.Load() {
 		if last, ok, err := c.newest(ctx); err == nil && ok {
 			return last.Time
 		}
@@ -175,6 +175,7 @@ func (c *client) instants(ctx context.Context) ([]string, error) {
 	if err != nil || len(recent) == 0 {
 		return nil, err
 	}
+	c.looked.Store(true)
 	names := []string{latestName}
 	all, err := c.timeline.Generations(ctx)
 	if err != nil {
