@@ -100,24 +100,26 @@ func (w stretch) spread() []int {
 }
 
 // byTime returns the last transaction in the cover of s that is at or before a
-// time, false when there is none. It need not have a view.
-func (l lookup) byTime(ctx context.Context, s *shelf, at wal.Time) (wal.TxnInfo, bool, error) {
+// time, false when there is none. It need not have a view. The table of
+// transactions takes a trip of its own; whoever wants a view has what that takes
+// made ready on it.
+func (l lookup) byTime(ctx context.Context, s *shelf, at wal.Time, view bool) (wal.TxnInfo, bool, error) {
 	i, err := l.holderAt(ctx, s, at)
 	if err != nil || i < 0 {
 		return wal.TxnInfo{}, false, err
 	}
-	// The table of transactions takes a trip of its own, on which a view of one of
-	// them can be made ready.
 	var asked sync.WaitGroup
-	asked.Go(func() { l.warm(ctx, s.under(i)) })
 	defer asked.Wait()
+	if view {
+		asked.Go(func() { l.warm(ctx, s.under(i)) })
+	}
 	return l.txn(ctx, s.cover[i], func(r *pack.Reader) (wal.TxnInfo, bool, error) { return r.TxnAt(at) })
 }
 
 // byTimeFrom is byTime for a time that is not before first, the first transaction
 // that has a view.
 func (l lookup) byTimeFrom(ctx context.Context, s *shelf, first wal.TxnInfo, at wal.Time) (wal.TxnInfo, error) {
-	txn, ok, err := l.byTime(ctx, s, at)
+	txn, ok, err := l.byTime(ctx, s, at, false)
 	if err != nil || !ok || txn.ID < first.ID {
 		return first, err
 	}
