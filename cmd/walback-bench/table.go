@@ -103,8 +103,11 @@ func (r row) markdown(sides []side) string {
 
 // notes are below the table.
 const notes = `
-- Everything an application does on the mount goes through the daemon at present: a small commit is three requests
-  of the kernel, and waiting for those is nearly all that it costs.
+- Where the kernel can, it reads and writes past the daemon: half of the commits cost what they cost in the plain
+  directory, and what an application waits for is the checkpoints. docs/performance.md has what bounds each figure.
+- With `synchronous=NORMAL` a commit has the time at which it was seen, which on a busy machine may be after the
+  instant that is asked for here, between two commits.
+- A database that is passed is asked for its size at each read as long as its log is empty.
 - Litestream does the checkpoints itself, seldom, so the application is spared them: that can make it faster than
   on the plain directory, and is why its log grows.
 - Litestream stores the pages that changed in about a second, walback each of the commits.
