@@ -105,7 +105,7 @@ func (r row) markdown(sides []side) string {
 const notes = `
 - Where the kernel can, it reads and writes past the daemon: half of the commits cost what they cost in the plain
   directory, and what an application waits for is the checkpoints. docs/performance.md has what bounds each figure.
-- With `synchronous=NORMAL` a commit has the time at which it was seen, which on a busy machine may be after the
+- With ` + "`synchronous=NORMAL`" + ` a commit has the time at which it was seen, which on a busy machine may be after the
   instant that is asked for here, between two commits.
 - A database that is passed is asked for its size at each read as long as its log is empty.
 - Litestream does the checkpoints itself, seldom, so the application is spared them: that can make it faster than
