@@ -128,11 +128,16 @@ func (s *Spool) createRaw() (*spoolFile, error) {
 	return &spoolFile{f, s}, nil
 }
 
+// plentyOfSpace is how many bytes must be free on the spool's filesystem for files
+// to be kept that hold nothing.
+const plentyOfSpace = 1 << 30
+
 // giveUp removes the file at path, or keeps it to be written over.
 func (s *Spool) giveUp(path string) error {
+	_, space, err := s.disk()
 	s.raws.mu.Lock()
 	defer s.raws.mu.Unlock()
-	if len(s.raws.free) < maxFreeRaw {
+	if err == nil && space >= plentyOfSpace && len(s.raws.free) < maxFreeRaw {
 		free := filepath.Join(s.tmpDir(), "free-"+filepath.Base(path))
 		err := os.Rename(path, free)
 		if err == nil {

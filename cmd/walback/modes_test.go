@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,9 +47,6 @@ func awaitLook(mount string) error {
 		return nil
 	}
 	_, err := os.ReadFile(filepath.Join(mount, statusFile))
-	if errors.Is(err, fs.ErrNotExist) && !served(mount) {
-		return nil
-	}
 	return err
 }
 

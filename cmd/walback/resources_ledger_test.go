@@ -32,7 +32,10 @@ func openLedger(w *world, path string, setup ...string) (*ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &ledger{chronicle: newChronicle(path), conn: c.(*sqlite3.SQLiteConn), looks: w.looks()}
+	l := &ledger{chronicle: newChronicle(path), conn: c.(*sqlite3.SQLiteConn)}
+	if served(w.dir) {
+		l.looks = w.looks()
+	}
 	setup = append([]string{"PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL"}, setup...)
 	for _, q := range append(setup, "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, v BLOB)") {
 		if _, err := l.conn.Exec(q, nil); err != nil {
