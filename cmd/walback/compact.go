@@ -8,7 +8,6 @@ import (
 
 	"github.com/urfave/cli/v3"
 
-	"github.com/walback/walback/cache"
 	"github.com/walback/walback/generations"
 )
 
@@ -41,7 +40,7 @@ func (p *program) compactCommand() *cli.Command {
 	}
 }
 
-func (p *program) compact(ctx context.Context, cmd *cli.Command) error {
+func (p *program) compact(ctx context.Context, cmd *cli.Command) (err error) {
 	args, err := wantArgs(cmd)
 	if err != nil {
 		return err
@@ -50,24 +49,13 @@ func (p *program) compact(ctx context.Context, cmd *cli.Command) error {
 	if grace < 0 {
 		return misuse(cmd, "-grace %s: want a time of zero or more", grace)
 	}
-	u, err := parseReplica(cmd, args[0])
+	clients, err := openClients(ctx, cmd, args[0])
 	if err != nil {
 		return err
 	}
-	u, only, err := findRoot(ctx, u)
-	if err != nil {
-		return err
-	}
-	store, err := openStore(ctx, u, false)
-	if err != nil {
-		return err
-	}
-	packs, err := cache.New(store, nil, cache.Options{})
-	if err != nil {
-		return errors.Join(err, closeStore(store))
-	}
-	c := generations.NewCompaction(store, grace, packs)
-	err = p.compactClients(ctx, cmd, c, store, only)
+	defer func() { err = errors.Join(err, clients.Close()) }()
+	c := generations.NewCompaction(clients.store, grace, clients.packs)
+	err = p.compactClients(ctx, cmd, c, clients)
 	// Whatever happened, what has been merged can be deleted.
 	if n, wait := c.Replaced(); n > 0 && ctx.Err() == nil {
 		if wait > 0 {
@@ -80,11 +68,11 @@ func (p *program) compact(ctx context.Context, cmd *cli.Command) error {
 		}
 		err = errors.Join(err, deleting)
 	}
-	return errors.Join(err, packs.Close(), closeStore(store))
+	return err
 }
 
-// compactClients merges what there is of one client, or with "" of all.
-func (p *program) compactClients(ctx context.Context, cmd *cli.Command, c *generations.Compaction, store generations.Store, only string) error {
+// compactClients merges what there is of clients.
+func (p *program) compactClients(ctx context.Context, cmd *cli.Command, c *generations.Compaction, of *clients) error {
 	list := newListing(p.stdout, cmd.Bool("json"),
 		column[compactRow]{"CLIENT", func(r compactRow) string { return r.Client }},
 		column[compactRow]{"GENERATION", func(r compactRow) string { return r.Generation }},
@@ -94,32 +82,15 @@ func (p *program) compactClients(ctx context.Context, cmd *cli.Command, c *gener
 		column[compactRow]{"SEGMENTS", func(r compactRow) string { return strconv.Itoa(r.Segments) }},
 		column[compactRow]{"MAPS", func(r compactRow) string { return strconv.Itoa(r.Maps) }},
 	)
-	clients := generations.Clients(ctx, store)
-	if only != "" {
-		clients = func(yield func(string, error) bool) { yield(only, nil) }
-	}
-	found := false
-	var failed []error // must not keep the other clients from being merged
-	for client, err := range clients {
-		if err != nil {
-			return errors.Join(err, list.end())
-		}
-		found = true
+	return eachClient(ctx, p, cmd, of, list, func(client string) ([]compactRow, error) {
 		made, err := c.Merge(ctx, client)
+		var rows []compactRow
 		for _, m := range made {
-			if err := list.add(compactRow{client, m.Generation.String(), m.Merged, m.Into, m.Leftovers, m.Segments, m.Maps}); err != nil {
-				return err
-			}
+			rows = append(rows, compactRow{client, m.Generation.String(), m.Merged, m.Into, m.Leftovers, m.Segments, m.Maps})
 		}
 		if err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", client, err))
+			err = fmt.Errorf("%s: %w", client, err)
 		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	if !found {
-		fmt.Fprintf(p.stderr, "walback compact: no database under %s\n", store)
-	}
-	return errors.Join(errors.Join(failed...), list.end())
+		return rows, err
+	})
 }

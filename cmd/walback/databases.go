@@ -3,15 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/urfave/cli/v3"
 
-	"github.com/walback/walback/cache"
 	"github.com/walback/walback/generations"
 	"github.com/walback/walback/wal"
-	"github.com/walback/walback/wal/pack"
 )
 
 // databaseRow is a line of walback databases.
@@ -40,30 +37,16 @@ func (p *program) databasesCommand() *cli.Command {
 	}
 }
 
-func (p *program) databases(ctx context.Context, cmd *cli.Command) error {
+func (p *program) databases(ctx context.Context, cmd *cli.Command) (err error) {
 	args, err := wantArgs(cmd)
 	if err != nil {
 		return err
 	}
-	u, err := parseReplica(cmd, args[0])
+	clients, err := openClients(ctx, cmd, args[0])
 	if err != nil {
 		return err
 	}
-	u, only, err := findRoot(ctx, u)
-	if err != nil {
-		return err
-	}
-	store, err := openStore(ctx, u, false)
-	if err != nil {
-		return err
-	}
-	defer closeStore(store)
-	packs, err := cache.New(store, nil, cache.Options{})
-	if err != nil {
-		return err
-	}
-	defer packs.Close()
-
+	defer func() { err = errors.Join(err, clients.Close()) }()
 	list := newListing(p.stdout, cmd.Bool("json"),
 		column[databaseRow]{"CLIENT", func(r databaseRow) string { return r.Client }},
 		column[databaseRow]{"INDEX", func(r databaseRow) string { return r.Index.String() }},
@@ -72,51 +55,13 @@ func (p *program) databases(ctx context.Context, cmd *cli.Command) error {
 		column[databaseRow]{"SIZE", func(r databaseRow) string { return bytesText(r.Size) }},
 		column[databaseRow]{"STORED", func(r databaseRow) string { return bytesText(r.Stored) }},
 	)
-	listed := 0
-	var damaged []error // must not hide the other databases
-	for client, err := range generations.Clients(ctx, store) {
+	return eachClient(ctx, p, cmd, clients, list, func(client string) ([]databaseRow, error) {
+		row, err := p.databaseRow(ctx, client, clients.store, clients.packs)
 		if err != nil {
-			return errors.Join(list.end(), err)
+			return nil, err
 		}
-		if only != "" && client != only {
-			continue
-		}
-		listed++
-		row, err := p.databaseRow(ctx, client, store, packs)
-		if errors.Is(err, pack.ErrCorrupt) || errors.Is(err, generations.ErrIncomplete) {
-			damaged = append(damaged, err)
-			continue
-		}
-		if err == nil {
-			err = list.add(row)
-		}
-		if err != nil {
-			return errors.Join(list.end(), err)
-		}
-	}
-	if listed == 0 {
-		fmt.Fprintf(p.stderr, "walback databases: no database under %s\n", u)
-	}
-	return errors.Join(append(damaged, list.end())...)
-}
-
-// findRoot returns the root that u names and "", or, when u names one client,
-// the root it is of and its name there.
-func findRoot(ctx context.Context, u generations.URL) (generations.URL, string, error) {
-	store, err := openStore(ctx, u, false)
-	if err != nil {
-		return u, "", err
-	}
-	defer closeStore(store)
-	one, err := isClient(ctx, store)
-	if err != nil || !one {
-		return u, "", err
-	}
-	root, client, ok := splitClient(u)
-	if !ok {
-		return u, "", nil
-	}
-	return root, client, nil
+		return []databaseRow{row}, nil
+	})
 }
 
 // databaseRow asks the store about one client.
