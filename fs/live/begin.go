@@ -360,8 +360,7 @@ var errReached = errors.New("reached")
 // follow begins with every commit behind txn, in the state that sums are of.
 func (d *database) follow(sums *wal.PageSums, txn wal.TxnInfo) {
 	d.sums, d.last = sums, txn
-	at := d.tracker.Position()
-	d.epochs.begin(at, d.logPagesTo(at.Frames))
+	d.epochs = nil // the next look begins
 	d.phase, d.err, d.backoff = following, nil, 0
 	d.verified = verified{txn.ID, time.Now()} // the file has been read
 	d.set.mu.Lock()

@@ -60,7 +60,7 @@ type database struct {
 	log      *os.File   // the backing -wal while it exists
 	index    *os.File   // the backing -shm while its log is looked at all the time
 	found    []*wal.Txn // that the sink has not been told of
-	epochs   epochs
+	epochs   *epochs    // nil unless the log is written past the daemon
 	hint     wal.WriteHint
 	unlooked bool // the log was written to after the last look
 	// unindexed: the wal-index is not that of who writes, see lookUnindexed.
@@ -138,7 +138,9 @@ func (d *database) commit(c wal.Commit) error {
 	}
 	d.newest = d.undoOf(c)
 	d.sums.Apply(c)
-	d.epochs.commit(c)
+	if d.epochs != nil {
+		d.epochs.commit(c)
+	}
 	d.append(&wal.Txn{
 		TxnInfo: wal.TxnInfo{Time: d.synced.timeOf(c.End), Size: c.Size, Pages: wal.Pgno(len(c.Frames)), Checksum: d.sums.Total()},
 		Frames:  c.Frames,
@@ -317,7 +319,7 @@ func (d *database) letGo() error {
 		err = errUnread
 	}
 	d.dropImage()
-	d.phase = idle
+	d.phase, d.epochs = idle, nil
 	d.closeLog()
 	d.closeIndex()
 	if d.sink != nil {

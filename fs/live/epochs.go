@@ -10,7 +10,8 @@ import (
 
 // epochs knows which pages are in a log that is written past the daemon. Nobody
 // tells when such a log is restarted, only that it was; the pages of the epochs
-// that have ended must be in the database file then. See logEnded.
+// that have ended must be in the database file then. Of a log that goes through
+// the daemon logEnded is told, so there are none.
 type epochs struct {
 	salts   [2]uint32
 	current map[wal.Pgno]struct{} // of the epoch under way
@@ -22,13 +23,13 @@ type epochs struct {
 // where a log is restarted many times a second, most of its pages are the same.
 const compareEvery = time.Second
 
-// begin forgets what was, and goes on behind a position of the log, in front of
-// which the pages are.
-func (e *epochs) begin(at wal.Position, pages []wal.Pgno) {
-	*e = epochs{salts: [2]uint32{at.Salt1, at.Salt2}, last: e.last}
+// newEpochs begins behind a position of the log, in front of which the pages are.
+func newEpochs(at wal.Position, pages []wal.Pgno) *epochs {
+	e := &epochs{salts: [2]uint32{at.Salt1, at.Salt2}, last: time.Now()}
 	for _, p := range pages {
 		e.add(&e.current, p)
 	}
+	return e
 }
 
 func (e *epochs) add(to *map[wal.Pgno]struct{}, p wal.Pgno) {
@@ -63,7 +64,7 @@ func (e *epochs) due(now time.Time) []wal.Pgno {
 	for p := range e.current {
 		delete(e.ended, p)
 	}
-	pages := slices.Sorted(maps.Keys(e.ended))
+	pages := e.pending()
 	e.ended, e.last = nil, now
 	return pages
 }
@@ -74,3 +75,9 @@ func (e *epochs) postpone(pages []wal.Pgno) {
 		e.add(&e.ended, p)
 	}
 }
+
+// hurry makes what is to be compared due at once.
+func (e *epochs) hurry() { e.last = time.Time{} }
+
+// pending returns the pages that are still to be compared, ascending.
+func (e *epochs) pending() []wal.Pgno { return slices.Sorted(maps.Keys(e.ended)) }

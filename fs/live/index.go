@@ -18,11 +18,12 @@ import (
 
 // lookAt looks at the log. The caller holds d.mu.
 func (d *database) lookAt(log io.ReaderAt) error {
-	if err := d.lookAtAll(log); err != nil || d.logs.Load() == 0 || d.phase != following {
+	d.beginEpochs()
+	if err := d.lookAtAll(log); err != nil || d.epochs == nil || d.phase != following {
 		return err
 	}
 	pages := d.epochs.due(time.Now())
-	p, err := d.notInFile(pages)
+	p, err := d.uncopiedOf(pages)
 	if err != nil || p == 0 {
 		return err
 	}
@@ -34,6 +35,26 @@ func (d *database) lookAt(log io.ReaderAt) error {
 	return fmt.Errorf("page %d: %w", p, errUncopied)
 }
 
+// beginEpochs begins to track the epochs of a log that is written past the daemon.
+// Before it can be restarted, there is a look.
+func (d *database) beginEpochs() {
+	if d.epochs == nil && d.phase == following && d.logs.Load() > 0 {
+		at := d.tracker.Position()
+		d.epochs = newEpochs(at, d.logPagesTo(at.Frames))
+	}
+}
+
+// endEpochs compares what is still to be compared when nobody has the log open any
+// more. The caller holds d.mu.
+func (d *database) endEpochs() {
+	if d.epochs == nil || d.logs.Load() > 0 {
+		return
+	}
+	d.epochs.hurry()
+	d.look()
+	d.epochs = nil
+}
+
 // errUncopied tells that the database file has not what the log had.
 var errUncopied = errors.New("the log ended, and the database file has not what the log had")
 
@@ -41,6 +62,9 @@ var errUncopied = errors.New("the log ended, and the database file has not what 
 func (d *database) lookAtAll(log io.ReaderAt) error {
 	if d.indexes.Load() == 0 || d.unindexed {
 		return d.tracker.Look(log, d.commit)
+	}
+	if d.synced.pending() {
+		defer d.synced.missed(d.now())
 	}
 	index, ok, err := d.readIndex()
 	if err != nil {
@@ -109,15 +133,29 @@ func readIndex(f io.ReaderAt) (wal.IndexHeader, bool, error) {
 // synced is a commit whose fsync was seen, so that it has the time of that.
 type synced struct {
 	end  wal.Position
-	time wal.Time
+	time wal.Time // zero: there is none
 }
 
-// timeOf returns when the commit that ends there was synced, or zero.
-func (s synced) timeOf(end wal.Position) wal.Time {
+// pending reports whether no look has seen the commit yet.
+func (s *synced) pending() bool { return s.time != 0 }
+
+// timeOf returns when the commit that ends there was synced, or zero. What comes in
+// its place was committed later.
+func (s *synced) timeOf(end wal.Position) (t wal.Time) {
 	if end == s.end {
-		return s.time
+		t = s.time
 	}
-	return 0
+	*s = synced{}
+	return t
+}
+
+// missed ends a look that began at a time. If the commit was not seen, it is not in
+// the wal-index yet: nobody has learnt of it, and who asked for the state of the
+// time at which the look began was told one without it.
+func (s *synced) missed(began wal.Time) {
+	if s.pending() {
+		s.time = began + 1
+	}
 }
 
 // syncing comes before an fsync of a log that is written past the daemon, by

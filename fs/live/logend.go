@@ -3,6 +3,7 @@ package live
 import (
 	"errors"
 	"io"
+	"iter"
 	"maps"
 	"math"
 	"slices"
@@ -25,6 +26,7 @@ func (d *database) logEnded() {
 	}
 	d.newest = nil
 	p, err := d.uncopied()
+	d.epochs = nil // all of them have been compared
 	if err != nil {
 		d.fail(err)
 		return
@@ -49,32 +51,44 @@ func (d *database) uncopied() (wal.Pgno, error) {
 	if pages == nil {
 		pages = d.logPages()
 	}
-	return d.notInFile(pages)
+	if d.epochs != nil {
+		pages = append(pages, d.epochs.pending()...)
+	}
+	return d.uncopiedOf(pages)
 }
 
-// notInFile returns one of pages that is in the file otherwise than it was
+// uncopiedOf returns one of pages that is in the file otherwise than it was
 // captured, or zero.
-func (d *database) notInFile(pages []wal.Pgno) (wal.Pgno, error) {
+func (d *database) uncopiedOf(pages []wal.Pgno) (wal.Pgno, error) {
 	if len(pages) == 0 {
 		return 0, nil
 	}
-	f, _, err := d.openFile()
+	p, err := d.notInFile(func(yield func(wal.Pgno, wal.Checksum) bool) {
+		for _, p := range pages {
+			if p <= d.sums.Size() && !yield(p, d.sums.At(p)) {
+				return
+			}
+		}
+	})
 	if errors.Is(err, errNotDatabase) {
 		return 0, nil // it is gone, or was emptied: not this function's concern
 	}
+	return p, err
+}
+
+// notInFile returns one of pages that has another checksum in the file, or zero.
+func (d *database) notInFile(pages iter.Seq2[wal.Pgno, wal.Checksum]) (wal.Pgno, error) {
+	f, _, err := d.openFile()
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close() // only read
 	page := make([]byte, d.pageSize)
-	for _, p := range pages {
-		if p > d.sums.Size() {
-			continue
-		}
+	for p, sum := range pages {
 		if _, err := readZeroed(f, page, int64(p-1)*int64(d.pageSize)); err != nil {
 			return 0, err
 		}
-		if wal.PageSum(p, page) != d.sums.At(p) {
+		if wal.PageSum(p, page) != sum {
 			return p, nil
 		}
 	}

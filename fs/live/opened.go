@@ -129,8 +129,11 @@ func (h *openHandle) Released() {
 	}
 	h.set.released(h.openFile)
 	p := h.lock()
-	p.noIndex()
-	p.unlock()
+	defer p.unlock()
+	if p.d != nil && p.role == roleLog {
+		p.d.endEpochs()
+	}
+	p.unused()
 }
 
 // inPassage is an operation that has passed its gate.
@@ -298,11 +301,15 @@ func (s *set) released(f *openFile) {
 	}
 }
 
-// noIndex lets go of the wal-index that p is, unless somebody has it open. The
-// caller holds the lock of the database.
-func (p part) noIndex() {
-	if p.d != nil && p.role == roleIndex && p.d.indexes.Load() == 0 {
+// unused lets go of what is only kept as long as somebody has p open. The caller
+// holds the lock of the database.
+func (p part) unused() {
+	switch {
+	case p.d == nil:
+	case p.role == roleIndex && p.d.indexes.Load() == 0:
 		p.d.closeIndex()
+	case p.role == roleLog && p.d.logs.Load() == 0:
+		p.d.epochs = nil
 	}
 }
 
@@ -344,7 +351,7 @@ func (s *set) join(f *openFile) {
 	}
 	was.opened(f, -f.handles)
 	is.opened(f, f.handles)
-	was.noIndex()
+	was.unused()
 	f.is.Store(&is)
 }
 

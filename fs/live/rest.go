@@ -351,6 +351,6 @@ func (d *database) layDown(f files, vouched bool) bool {
 	if err := d.sink.Close(); err != nil {
 		d.logger().Warn("letting go of a database that is not in use", "error", err)
 	}
-	d.sink, d.sums, d.tracker, d.newest = nil, nil, nil, nil
+	d.sink, d.sums, d.tracker, d.newest, d.epochs = nil, nil, nil, nil, nil
 	return true
 }

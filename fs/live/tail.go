@@ -96,6 +96,9 @@ func (t *tail) leave(f *openFile) {
 		return
 	}
 	t.drop(wd)
+	if t.closed {
+		return // and the watches have ended with it
+	}
 	if _, err := unix.InotifyRmWatch(t.fd, wd); err != nil && !errors.Is(err, unix.EINVAL) {
 		t.logger.Warn("inotify", "error", err)
 	}

@@ -154,7 +154,7 @@ func (d *database) settleDoubts(doubtful []wal.Pgno) bool {
 		_, found := slices.BinarySearch(logged, p)
 		return found || p > sums.Size()
 	})
-	p, err := d.notInFile(doubtful)
+	p, err := d.uncopiedOf(doubtful)
 	if err != nil {
 		d.fail(err)
 		return false
