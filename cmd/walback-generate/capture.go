@@ -19,18 +19,17 @@ type capture struct {
 	tracker *wal.Tracker
 	sums    *wal.PageSums
 	last    wal.TxnInfo
-	writer  *generations.Writer
 	changes *changes
 }
 
 // beginCapture begins a generation with an image of the database, which nobody
 // has written to since it was checkpointed.
 func beginCapture(path string, w *generations.Writer, at wal.Time) (*capture, error) {
-	c := &capture{path: path, writer: w, tracker: wal.NewTracker(wal.Position{}), changes: &changes{}}
-	return c, c.begin(at)
+	c := &capture{path: path, tracker: wal.NewTracker(wal.Position{}), changes: &changes{}}
+	return c, c.begin(w, at)
 }
 
-func (c *capture) begin(at wal.Time) (err error) {
+func (c *capture) begin(w *generations.Writer, at wal.Time) (err error) {
 	f, err := os.Open(c.path)
 	if err != nil {
 		return err
@@ -52,7 +51,7 @@ func (c *capture) begin(at wal.Time) (err error) {
 		c.sums.Set(p.Pgno, wal.PageSum(p.Pgno, p.Data))
 	}
 	c.last = wal.TxnInfo{ID: 1, Time: at, Size: c.sums.Size(), Pages: c.sums.Size(), Checksum: c.sums.Total()}
-	return c.writer.Begin(wal.Base{Mark: wal.Mark{Txn: c.last, PageSize: h.PageSize}, Pages: pages(f, h.PageSize)})
+	return w.Begin(wal.Base{Mark: wal.Mark{Txn: c.last, PageSize: h.PageSize}, Pages: pages(f, h.PageSize)})
 }
 
 // pages yields the pages of a database file.
@@ -79,32 +78,34 @@ func pages(f io.ReaderAt, pageSize int) func(func(wal.Page, error) bool) {
 	}
 }
 
-// look appends what has been committed, which must be one transaction for each
-// of times, and returns how many pages they wrote.
-func (c *capture) look(times []wal.Time) (pages int, err error) {
+// look adds what has been committed to r as one segment. It must be one
+// transaction for each of times.
+func (c *capture) look(times []wal.Time, r *round) (err error) {
 	if c.log == nil {
 		if c.log, err = os.Open(c.path + "-wal"); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	n := 0
+	txns := make([]*wal.Txn, 0, len(times))
 	err = c.tracker.Look(c.log, func(commit wal.Commit) error {
-		if n == len(times) {
-			return fmt.Errorf("%s: more than %d transactions were committed", c.path, n)
+		if len(txns) == len(times) {
+			return fmt.Errorf("%s: more than %d transactions were committed", c.path, len(times))
 		}
 		c.sums.Apply(commit)
-		c.last = wal.TxnInfo{ID: c.last.ID + 1, Time: times[n], Size: commit.Size,
+		c.last = wal.TxnInfo{ID: c.last.ID + 1, Time: times[len(txns)], Size: commit.Size,
 			Pages: wal.Pgno(len(commit.Frames)), Checksum: c.sums.Total()}
 		txn := &wal.Txn{TxnInfo: c.last, PageSize: commit.PageSize, Frames: commit.Frames, Source: c.log, End: commit.End}
-		n++
-		pages += len(commit.Frames)
-		c.writer.Append(txn)
-		return errors.Join(c.writer.Err(), c.changes.add(txn))
+		if err := r.keep(txn); err != nil {
+			return err
+		}
+		txns = append(txns, txn)
+		return c.changes.add(txn)
 	})
-	if err == nil && n < len(times) {
-		err = fmt.Errorf("%s: %d transactions were found, of %d", c.path, n, len(times))
+	if err == nil && len(txns) < len(times) {
+		err = fmt.Errorf("%s: %d transactions were found, of %d", c.path, len(txns), len(times))
 	}
-	return pages, err
+	r.segments = append(r.segments, txns)
+	return err
 }
 
 // compressed returns how many bytes the database takes as one pack. All of the log

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/walback/walback/generations"
 	"github.com/walback/walback/wal"
 )
@@ -68,7 +70,7 @@ func generate(ctx context.Context, o options) (s summary, err error) {
 	}
 	defer func() { err = errors.Join(err, work.close()) }()
 	o.say("a database of %d accounts", work.accounts)
-	ship, err := newShipping(ctx, o.dir, o.url)
+	ship, err := newShipping(ctx, o.dir, o.url, o.size)
 	if err != nil {
 		return s, err
 	}
@@ -109,30 +111,66 @@ func generate(ctx context.Context, o options) (s summary, err error) {
 }
 
 // live commits a transaction at each of times, and ships them as a mount would
-// have at the time.
+// have at the time. While the transactions of one round are shipped, SQLite makes
+// those of the next.
 func (o options) live(ctx context.Context, work *workload, c *capture, ship *shipping, times []wal.Time) error {
-	inLog, said := 0, 0
-	for done := 0; done < len(times); {
-		n, begin := together(times[done:], ship.pace, o.interval)
-		ship.pace.Begin(begin.Std(), o.interval)
-		for range n {
-			if err := work.transact(times[done].Std()); err != nil {
-				return err
-			}
-			done++
-		}
-		pages, err := c.look(times[done-n : done])
+	var turns [2]*round // whoever takes one has done with the one before
+	for i := range turns {
+		r, err := newRound()
 		if err != nil {
 			return err
 		}
-		if err := ship.flush(ctx); err != nil {
-			return err
+		defer r.close() // nothing of it is kept
+		turns[i] = r
+	}
+	rounds := make(chan *round)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(rounds)
+		return o.commit(ctx, work, c, times, turns, rounds)
+	})
+	g.Go(func() error {
+		for r := range rounds {
+			for _, txns := range r.segments {
+				ship.writer.Append(txns...)
+				if err := ship.flush(ctx); err != nil {
+					return err
+				}
+			}
 		}
-		if inLog += pages; inLog >= checkpointed {
-			if err := work.exec("PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
+		return nil
+	})
+	return g.Wait()
+}
+
+// commit has SQLite commit a transaction at each of times, and hands them on in
+// rounds.
+func (o options) commit(ctx context.Context, work *workload, c *capture, times []wal.Time, turns [2]*round, rounds chan<- *round) error {
+	var pace generations.Pace
+	said := 0
+	for done, n := 0, 0; done < len(times); n++ {
+		r := turns[n%len(turns)]
+		r.clear()
+		for r.pages < checkpointed && done < len(times) {
+			some, begin := together(times[done:], pace, o.interval)
+			pace.Begin(begin.Std(), o.interval)
+			for range some {
+				if err := work.transact(times[done].Std()); err != nil {
+					return err
+				}
+				done++
+			}
+			if err := c.look(times[done-some:done], r); err != nil {
 				return err
 			}
-			inLog = 0
+		}
+		if err := work.exec("PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
+			return err
+		}
+		select {
+		case rounds <- r:
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 		if done*10/len(times) > said {
 			said = done * 10 / len(times)

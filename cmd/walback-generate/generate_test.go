@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -20,6 +21,7 @@ import (
 // made is a history, and what it is read with.
 type made struct {
 	summary
+	options
 	database []byte
 	timeline *generations.Timeline
 	cache    *cache.Cache
@@ -35,7 +37,7 @@ func makeOne(t *testing.T) made {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := made{summary: s}
+	m := made{summary: s, options: o}
 	if m.database, err = os.ReadFile(filepath.Join(o.dir, database)); err != nil {
 		t.Fatal(err)
 	}
@@ -104,6 +106,31 @@ func TestGenerate(t *testing.T) {
 	}
 	if a.Puts < 10 || a.Written == 0 || a.Compressed < 100<<10 || a.CompressedChanges == 0 || a.Changes < 150*4096 {
 		t.Errorf("the summary makes no sense: %+v", a.summary)
+	}
+}
+
+// A mount that is told to go on does, behind the newest commit.
+func TestGeneratedCanBeMounted(t *testing.T) {
+	m := makeOne(t)
+	store, err := dirstore.New(m.url.Dir, dirstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	spool, err := generations.OpenSpool(generations.SpoolDir(m.dir, m.url.String()), m.url.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	shipper := generations.NewShipper(store, spool, generations.ShipperOptions{})
+	w, err := shipper.Database(database, database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	past, ok := w.Resume()
+	if !ok || past.Ended || int(past.Mark.Txn.ID) != m.Transactions || past.Mark.Txn.Time != m.Last || len(past.States) == 0 {
+		t.Errorf("it would go on from %+v (%v), with %d states", past.Mark, ok, len(past.States))
+	}
+	if err := errors.Join(w.Close(), shipper.Close(), spool.Close()); err != nil {
+		t.Error(err)
 	}
 }
 

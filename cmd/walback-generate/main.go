@@ -9,6 +9,13 @@
 // for it, and goes into the segment that a mount would have put it into then.
 // DIR can be mounted afterwards, with the same URL; capture goes on.
 //
+// The database has accounts and events, with an index. A transaction writes 3.7
+// pages on average: it changes an account, few of them often and the others all over
+// the table, and adds an event or two, whose entries in the index are anywhere.
+//
+// What a mount has on disk for a moment is in memory here where there is room:
+// the spool, which is brought to DIR in the end, and small segments.
+//
 // It prints what it made as one JSON object. The same flags, TIME included, make
 // the same database and the same commits.
 package main

@@ -20,28 +20,37 @@ import (
 // shipping is what a mount ships with, and its own idea of when.
 type shipping struct {
 	store   *counted
+	young   *young
 	spool   *generations.Spool
+	home    string // where the spool belongs
 	cache   *cache.Cache
 	shipper *generations.Shipper
 	writer  *generations.Writer
-	pace    generations.Pace
+	flushed int
 }
 
-func newShipping(ctx context.Context, dir string, url generations.URL) (s *shipping, err error) {
+// newShipping begins to ship a database of so many bytes in dir.
+func newShipping(ctx context.Context, dir string, url generations.URL, size int64) (s *shipping, err error) {
 	s = &shipping{}
 	store, err := openStore(ctx, url)
 	if err != nil {
 		return nil, err
 	}
-	s.store = &counted{Store: store}
+	s.young = newYoung(store)
+	s.store = &counted{Store: s.young}
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
-	if s.spool, err = generations.OpenSpool(generations.SpoolDir(dir, url.String()), url.String()); err != nil {
+	s.home = generations.SpoolDir(dir, url.String())
+	at, err := spoolPlace(s.home, size)
+	if err != nil {
+		return nil, err
+	}
+	if s.spool, err = generations.OpenSpool(at, url.String()); err != nil {
 		return nil, err
 	}
 	if s.cache, err = cache.New(s.store, s.spool, cache.Options{}); err != nil {
-		return nil, errors.Join(err, s.spool.Close())
+		return nil, errors.Join(err, s.spool.Close(), bringHome(at, s.home))
 	}
 	s.shipper = generations.NewShipper(s.store, s.spool, generations.ShipperOptions{
 		OnlyFlush: true,
@@ -66,14 +75,21 @@ func openStore(ctx context.Context, u generations.URL) (generations.Store, error
 		Region: u.Region, PathStyle: u.PathStyle})
 }
 
-// grace is shorter than that of a mount, since there is nobody else who reads.
-// Snapshots are made meanwhile.
-const grace = 2 * time.Minute
+// grace is shorter than that of a mount, since there is nobody else who reads, and
+// what is read here is final.
+const grace = 10 * time.Second
 
-// flush returns when what has been appended is in the store, and what is due has
-// been merged.
+// behind is how many segments merging may be behind: it goes on beside, as in a
+// mount, and is waited for now and then.
+const behind = 16
+
+// flush returns when what has been appended is in the store.
 func (s *shipping) flush(ctx context.Context) error {
-	return errors.Join(s.shipper.Flush(ctx), s.writer.Err(), s.shipper.Merged(ctx))
+	err := errors.Join(s.shipper.Flush(ctx), s.writer.Err())
+	if s.flushed++; err == nil && s.flushed%behind == 0 {
+		err = s.shipper.Merged(ctx)
+	}
+	return err
 }
 
 // settle returns when everything is stored.
@@ -81,12 +97,15 @@ func (s *shipping) settle(ctx context.Context) error {
 	if err := errors.Join(s.writer.Close(), s.shipper.Flush(ctx), s.shipper.Merged(ctx)); err != nil {
 		return err
 	}
-	return tidy(ctx, s.store, database)
+	if err := tidy(ctx, s.store, database); err != nil {
+		return err
+	}
+	return s.young.settle(ctx)
 }
 
 func (s *shipping) close() error {
-	errs := []error{s.shipper.Close(), s.cache.Close(), s.spool.Close()}
-	if c, ok := s.store.Store.(io.Closer); ok {
+	errs := []error{s.shipper.Close(), s.cache.Close(), s.spool.Close(), bringHome(s.spool.Dir(), s.home)}
+	if c, ok := s.young.Store.(io.Closer); ok {
 		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)

@@ -20,7 +20,7 @@ const schema = `
 
 const index = `CREATE INDEX events_account ON events (account)`
 
-// workload is an application: a transaction writes about four pages.
+// workload is an application.
 type workload struct {
 	path string
 	conn driver.Conn
