@@ -89,24 +89,10 @@ func (p *program) restore(ctx context.Context, cmd *cli.Command) (err error) {
 		return p.restoreTables(ctx, cmd, name, plan, view)
 	}
 
-	var bar progress
-	if !cmd.Bool("quiet") {
-		bar = newProgress(p.stderr, view.Size(), "restoring")
-	}
-	out, err := createOutput(name)
+	err = p.writeOutput(cmd, name, view.Size(), func(out *output, count func(int64)) error {
+		return view.CopyTo(ctx, out, snapshot.CopyOptions{Progress: count})
+	})
 	if err != nil {
-		return err
-	}
-	defer out.discard()
-	if err := out.reserve(view.Size()); err != nil {
-		return err
-	}
-	err = view.CopyTo(ctx, out, snapshot.CopyOptions{Progress: bar.add})
-	bar.end()
-	if err != nil {
-		return fmt.Errorf("restore %s: %w", name, err)
-	}
-	if err := out.commit(cmd.Bool("force")); err != nil {
 		return err
 	}
 	if cmd.Bool("quiet") {
@@ -115,6 +101,29 @@ func (p *program) restore(ctx context.Context, cmd *cli.Command) (err error) {
 	_, err = fmt.Fprintf(p.stdout, "%s: %s as of %s (index %d, generation %s), %s, checksum %s verified\n",
 		name, plan.Client, plan.Txn.Time, plan.Txn.ID, plan.Generation, bytesText(view.Size()), plan.Txn.Checksum)
 	return err
+}
+
+// writeOutput has a database of size bytes, -1 when nobody knows, written to the
+// file name, whole or not at all, while a bar counts.
+func (p *program) writeOutput(cmd *cli.Command, name string, size int64, write func(out *output, count func(int64)) error) error {
+	out, err := createOutput(name)
+	if err != nil {
+		return err
+	}
+	defer out.discard()
+	if err := out.reserve(max(size, 0)); err != nil {
+		return err
+	}
+	var bar progress
+	if !cmd.Bool("quiet") {
+		bar = newProgress(p.stderr, size, "restoring")
+	}
+	err = write(out, bar.add)
+	bar.end()
+	if err != nil {
+		return fmt.Errorf("restore %s: %w", name, err)
+	}
+	return out.commit(cmd.Bool("force"))
 }
 
 // restoreHeap is from how many bytes on the garbage collector makes do with what

@@ -10,6 +10,7 @@ import (
 	"github.com/walback/walback/generations"
 	"github.com/walback/walback/snapshot"
 	"github.com/walback/walback/snapshot/tables"
+	"github.com/walback/walback/wal"
 )
 
 // tableFlag is for what restore -table does instead of restoring everything.
@@ -24,21 +25,12 @@ func (p *program) restoreTables(ctx context.Context, cmd *cli.Command, name stri
 	if err != nil {
 		return err
 	}
-	out, err := createOutput(name)
-	if err != nil {
+	var pages wal.Pgno
+	err = p.writeOutput(cmd, name, -1, func(out *output, count func(int64)) (err error) {
+		pages, err = chosen.CopyTo(ctx, out.file, count)
 		return err
-	}
-	defer out.discard()
-	var bar progress
-	if !cmd.Bool("quiet") {
-		bar = newProgress(p.stderr, -1, "restoring") // nobody knows how much it will be
-	}
-	pages, err := chosen.CopyTo(ctx, out.file, bar.add)
-	bar.end()
+	})
 	if err != nil {
-		return fmt.Errorf("restore %s: %w", name, err)
-	}
-	if err := out.commit(cmd.Bool("force")); err != nil {
 		return err
 	}
 	if cmd.Bool("quiet") {
