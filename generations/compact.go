@@ -113,7 +113,7 @@ func (c *Compaction) engine() *merger {
 		local:   func(Object) (*os.File, bool) { return nil, false },
 		through: func(f *spoolFile) io.Writer { return f },
 		cores:   runtime.GOMAXPROCS(0),
-		kept:    func(Object, segment) error { return nil },
+		made:    func(Object, segment) {},
 	}
 }
 
@@ -149,12 +149,8 @@ func (c *Compaction) Replaced() (n int, wait time.Duration) {
 func (c *Compaction) Delete(ctx context.Context) error {
 	for len(c.replaced) > 0 {
 		next := c.replaced[0]
-		wait := time.NewTimer(time.Until(next.due))
-		select {
-		case <-wait.C:
-		case <-ctx.Done():
-			wait.Stop()
-			return ctx.Err()
+		if err := pause(ctx, time.Until(next.due)); err != nil {
+			return err
 		}
 		if err := c.store.Delete(ctx, next.Key()); err != nil {
 			return err

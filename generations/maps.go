@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -28,21 +27,22 @@ import (
 // that are not final are not referred to, but what is needed of them is copied.
 
 // mapping makes the maps of generations, one at a time, out of what has been
-// shipped; the live database is not read. Its goroutine exists only while there
-// is one to make.
-type mapping struct {
-	ctx  context.Context
-	work sync.WaitGroup
+// shipped; the live database is not read.
+type mapping struct{ jobs *queue[lineageJob] }
 
-	mu      sync.Mutex
-	pending []mapJob
-	busy    bool
-	idle    idle // told when not busy any more
-}
-
-type mapJob struct {
+// lineageJob is something to do in the background for a generation.
+type lineageJob struct {
 	w *Writer
 	g *lineage
+}
+
+func newMapping(ctx context.Context) *mapping {
+	m := new(mapping)
+	m.jobs = newQueue(ctx, func(job lineageJob) {
+		job.w.makeMap(ctx, job.g)
+		m.consider(job.w, job.g) // segments may have become final meanwhile
+	})
+	return m
 }
 
 // mapState is what is known of the next map of a lineage. The mutex of its
@@ -89,55 +89,21 @@ func (m *mapping) consider(w *Writer, g *lineage) {
 		g.maps.busy = true
 	}
 	w.mu.Unlock()
-	if !due {
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.pending = append(m.pending, mapJob{w, g})
-	if !m.busy && m.ctx.Err() == nil {
-		m.busy = true
-		m.work.Go(m.run)
+	if due {
+		m.jobs.add(lineageJob{w, g})
 	}
 }
-
-// run makes what is pending.
-func (m *mapping) run() {
-	for {
-		m.mu.Lock()
-		if len(m.pending) == 0 || m.ctx.Err() != nil {
-			m.busy = false
-			m.idle.tell()
-			m.mu.Unlock()
-			return
-		}
-		job := m.pending[0]
-		m.pending = m.pending[1:]
-		m.mu.Unlock()
-		job.w.makeMap(m.ctx, job.g)
-	}
-}
-
-// settled returns when no map is being made.
-func (m *mapping) settled(ctx context.Context) error {
-	m.mu.Lock()
-	if !m.busy {
-		m.mu.Unlock()
-		return nil
-	}
-	ended := m.idle.wait()
-	m.mu.Unlock()
-	return until(ctx, ended)
-}
-
-// wait returns when run has. The context has ended.
-func (m *mapping) wait() { m.work.Wait() }
 
 // makeMap makes and ships a map. Without it nothing is lost, so a failure is
 // told, and it is tried again with a later segment.
 func (w *Writer) makeMap(ctx context.Context, g *lineage) {
 	w.mu.Lock()
 	at, bytes := g.mapDue(), g.maps.bytes
+	if at == 0 {
+		g.maps.busy = false
+		w.mu.Unlock()
+		return
+	}
 	w.mu.Unlock()
 	o := Object{Client: w.client, Generation: g.ID, Kind: SnapshotObject, First: at}
 	stats, err := w.shipper.mapper().make(ctx, o)

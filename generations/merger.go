@@ -20,11 +20,11 @@ import (
 // which does nothing else.
 type merger struct {
 	store   Store
-	create  func() (*spoolFile, error)        // a file to make a segment in
-	local   func(o Object) (*os.File, bool)   // a local copy
-	through func(f *spoolFile) io.Writer      // writes to f, as fast as it may
-	cores   int                               // to compress on
-	kept    func(o Object, seg segment) error // told of a segment that was made and put
+	create  func() (*spoolFile, error)      // a file to make a segment in
+	local   func(o Object) (*os.File, bool) // a local copy
+	through func(f *spoolFile) io.Writer    // writes to f, as fast as it may
+	cores   int                             // to compress on
+	made    func(o Object, seg segment)     // told of what was made and put
 }
 
 // Memory that reading the inputs takes, for all of one merge together, in bytes:
@@ -73,7 +73,7 @@ func (m *merger) merge(ctx context.Context, run []member) (member, error) {
 		err = m.promised(ctx, one, info)
 	}
 	if err == nil && one.Size == size {
-		err = m.kept(o, seg)
+		m.made(o, seg)
 	}
 	return one, err
 }

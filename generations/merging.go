@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -34,20 +33,9 @@ type merging struct {
 	ctx     context.Context
 	options MergeOptions
 
-	mu       sync.Mutex
-	pending  []mergeJob
-	replaced []replaced // in the order of due
-	merger   bool       // its goroutine runs
-	remover  bool
-	refused  bool // the store does not let us delete
-	idle     idle // told when merger ends
-	work     sync.WaitGroup
-}
-
-// mergeJob is the next merge of a generation.
-type mergeJob struct {
-	w *Writer
-	g *lineage
+	jobs     *queue[lineageJob] // generations that have something to merge
+	removals *queue[replaced]   // in the order of due
+	refused  bool               // the store does not let us delete; only removals look at it
 }
 
 // replaced is an object that is to be deleted.
@@ -63,16 +51,23 @@ func newMerging(ctx context.Context, s *Shipper, o MergeOptions) *merging {
 	if o.Share <= 0 {
 		o.Share = mergeShare
 	}
-	return &merging{shipper: s, ctx: ctx, options: o}
+	m := &merging{shipper: s, ctx: ctx, options: o}
+	m.jobs = newQueue(ctx, func(job lineageJob) {
+		m.sweep(job.w, job.g)
+		m.mergeOne(job.w, job.g)
+		m.consider(job.w, job.g)
+	})
+	m.removals = newQueue(ctx, m.remove)
+	return m
 }
 
 // keep keeps a copy of seg, which has been put as o.
-func (m *merging) keep(w *Writer, o Object, seg segment) {
+func (m *merging) keep(o Object, seg segment) {
 	if m.options.Off {
 		return
 	}
 	if err := m.shipper.room.keep(o, seg); err != nil {
-		m.shipper.options.Logger.Warn("no copy is kept of what was shipped; merging it will read the store", "client", w.client, "error", err)
+		m.shipper.options.Logger.Warn("no copy is kept of what was shipped; merging it will read the store", "client", o.Client, "error", err)
 	}
 }
 
@@ -84,50 +79,9 @@ func (m *merging) consider(w *Writer, g *lineage) {
 		g.merging = true
 	}
 	w.mu.Unlock()
-	if !due {
-		return
+	if due {
+		m.jobs.add(lineageJob{w, g})
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.pending = append(m.pending, mergeJob{w, g})
-	if !m.merger && m.ctx.Err() == nil {
-		m.merger = true
-		m.work.Go(m.mergeAll)
-	}
-}
-
-// mergeAll does what is pending.
-func (m *merging) mergeAll() {
-	for {
-		m.mu.Lock()
-		if len(m.pending) == 0 || m.ctx.Err() != nil {
-			m.merger = false
-			m.idle.tell()
-			m.mu.Unlock()
-			return
-		}
-		job := m.pending[0]
-		m.pending = m.pending[1:]
-		m.mu.Unlock()
-		m.sweep(job.w, job.g)
-		m.mergeOne(job.w, job.g)
-		m.consider(job.w, job.g)
-	}
-}
-
-// wait returns when nothing is being merged or deleted. The context has ended.
-func (m *merging) wait() { m.work.Wait() }
-
-// settled returns when nothing is left to merge.
-func (m *merging) settled(ctx context.Context) error {
-	m.mu.Lock()
-	if !m.merger {
-		m.mu.Unlock()
-		return nil
-	}
-	ended := m.idle.wait()
-	m.mu.Unlock()
-	return until(ctx, ended)
 }
 
 // sweep has deleted what an earlier process has merged and not deleted.
@@ -226,58 +180,28 @@ func (m *merging) engine() *merger {
 			return &resting{Writer: w, ctx: m.ctx, share: m.options.Share, rested: time.Now()}
 		},
 		cores: 1,
-		kept: func(o Object, seg segment) error {
-			if (PlanObject{Object: o, Size: seg.body.Size()}).Final() {
-				return nil
+		made: func(o Object, seg segment) {
+			if !(PlanObject{Object: o, Size: seg.body.Size()}).Final() {
+				m.keep(o, seg)
 			}
-			return m.shipper.room.keep(o, seg)
 		},
 	}
 }
 
 // replace has the parts of a run deleted, when what reads them has had time to
-// end, and their place has been taken.
+// end, and their place has been taken. What is left when the process ends is found
+// by the next one.
 func (m *merging) replace(run []member) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	due := time.Now().Add(m.options.Grace)
 	for _, p := range run {
-		m.replaced = append(m.replaced, replaced{p.Object, due})
-	}
-	if !m.remover && m.ctx.Err() == nil {
-		m.remover = true
-		m.work.Go(m.removeAll)
+		m.removals.add(replaced{p.Object, due})
 	}
 }
 
-// removeAll deletes what has been replaced, each when it is due. What is left when
-// the process ends is found by the next one.
-func (m *merging) removeAll() {
-	for {
-		m.mu.Lock()
-		if len(m.replaced) == 0 || m.ctx.Err() != nil {
-			m.remover = false
-			m.mu.Unlock()
-			return
-		}
-		next := m.replaced[0]
-		m.mu.Unlock()
-		wait := time.NewTimer(time.Until(next.due))
-		select {
-		case <-wait.C:
-			m.remove(next.Object)
-		case <-m.ctx.Done():
-		}
-		wait.Stop()
-		m.mu.Lock()
-		m.replaced = m.replaced[1:]
-		m.mu.Unlock()
-	}
-}
-
-// remove deletes o. That it cannot be deleted harms nothing, so it is said once.
-func (m *merging) remove(o Object) {
-	if m.refused {
+// remove deletes o when it is due. That it cannot be deleted harms nothing, so it
+// is said once.
+func (m *merging) remove(o replaced) {
+	if m.refused || pause(m.ctx, time.Until(o.due)) != nil {
 		return
 	}
 	err := m.shipper.store.Delete(m.ctx, o.Key())

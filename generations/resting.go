@@ -24,13 +24,21 @@ func (p *resting) Write(b []byte) (int, error) {
 	if err != nil || worked < leastWork {
 		return n, err
 	}
-	rest := time.NewTimer(time.Duration(float64(worked) * (1/p.share - 1)))
-	defer rest.Stop()
-	select {
-	case <-rest.C:
-	case <-p.ctx.Done():
-		return n, p.ctx.Err()
+	if err := pause(p.ctx, time.Duration(float64(worked)*(1/p.share-1))); err != nil {
+		return n, err
 	}
 	p.rested = time.Now()
 	return n, nil
+}
+
+// pause returns nil after d, or an error when ctx has ended.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

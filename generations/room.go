@@ -85,12 +85,16 @@ func (r *room) hold(n int64) {
 // transaction may be larger than the limit.
 func (r *room) admit(n int64) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.held >= r.limit/2 && r.held+n > r.limit {
+	held := r.held
+	full := held >= r.limit/2 && held+n > r.limit
+	if full {
 		r.fill()
-		return tell(ErrSpoolFull, "%d bytes wait in the spool, which may hold %d: no room for %d", r.held, r.limit, n)
 	}
-	r.copies.leave(r.limit - r.held - n)
+	r.mu.Unlock()
+	if full {
+		return tell(ErrSpoolFull, "%d bytes wait in the spool, which may hold %d: no room for %d", held, r.limit, n)
+	}
+	r.copies.leave(r.limit - held - n)
 	return r.spare(n)
 }
 
@@ -122,8 +126,9 @@ func (r *room) fill() {
 // ready returns an error that is ErrSpoolFull while no generation may begin.
 func (r *room) ready() error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.full {
+	full := r.full
+	r.mu.Unlock()
+	if full {
 		return tell(ErrSpoolFull, "the spool has been full (%d bytes): capture begins again when half of it is shipped", r.limit)
 	}
 	return r.spare(0)

@@ -110,7 +110,7 @@ func (w *Writer) shipSegment(ctx context.Context, g *lineage) error {
 	w.pace.End(began.Sub(making), time.Since(began))
 	w.mu.Unlock()
 	if err == nil {
-		defer w.shipper.merging.keep(w, o, seg)
+		defer w.shipper.merging.keep(o, seg)
 	}
 	if errors.Is(err, ErrExists) {
 		info, size, err = w.sameSegment(ctx, g, o)

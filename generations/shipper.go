@@ -57,7 +57,7 @@ type Shipper struct {
 	options  ShipperOptions
 	room     *room
 	schedule schedule
-	maps     mapping
+	maps     *mapping
 	merging  *merging
 	cancel   context.CancelFunc
 	work     sync.WaitGroup // the schedule's goroutine, and what runs in the background
@@ -82,7 +82,7 @@ func NewShipper(s Store, sp *Spool, o ShipperOptions) *Shipper {
 	ctx, cancel := context.WithCancel(context.Background())
 	sh := &Shipper{store: s, spool: sp, options: o, cancel: cancel, writers: make(map[string]*Writer)}
 	sh.room = newRoom(sp, o.SpoolLimit, o.Logger)
-	sh.maps.ctx = ctx
+	sh.maps = newMapping(ctx)
 	sh.merging = newMerging(ctx, sh, o.Merge)
 	sh.schedule = schedule{
 		limit: o.Uploads,
@@ -241,15 +241,16 @@ func (s *Shipper) Close() error {
 	s.mu.Unlock()
 	s.cancel()
 	s.work.Wait()
-	s.maps.wait()
-	s.merging.wait()
+	s.merging.jobs.wait()
+	s.merging.removals.wait()
+	s.maps.jobs.wait()
 	return nil
 }
 
 // Merged returns when nothing that has been shipped is left to merge or to map.
 // What has become part of other segments may still be in the store.
 func (s *Shipper) Merged(ctx context.Context) error {
-	return errors.Join(s.merging.settled(ctx), s.maps.settled(ctx))
+	return errors.Join(s.merging.jobs.settled(ctx), s.maps.jobs.settled(ctx))
 }
 
 // DatabaseStatus is how far one database has come.
