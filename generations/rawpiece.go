@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"syscall"
 
@@ -18,9 +17,10 @@ import (
 )
 
 // rawPiece is a piece as it is at first: a copy of that part of the log where the
-// pages of its transactions lie, and which is where (see appendRawHead). A
-// gate waits for it, and it takes a fraction of the time that a pack takes. The segment is made of it directly. When somebody wants to
-// read the piece before that, or the process was killed, it becomes a pack.
+// pages of its transactions lie, and which is where (see appendRawHead). A gate
+// waits for it, and it takes a fraction of the time that a pack takes. The segment
+// is made of it directly. When somebody wants to read the piece before that, or the
+// process was killed, it becomes a pack.
 type rawPiece struct {
 	Object
 	path string
@@ -28,22 +28,17 @@ type rawPiece struct {
 	base int64      // where that begins in the file
 	size int64
 
-	mu   sync.Mutex // held while the file becomes a pack, or goes
-	gone bool
+	mu      sync.Mutex // held while the file becomes a pack, or goes
+	gone    bool
+	readers int // who have the file open
 }
 
 // rawPieces are those of a spool.
 type rawPieces struct {
 	mu    sync.Mutex
-	next  uint64                          // number of the next file
 	of    map[string]map[string]*rawPiece // by client and key
 	bytes map[string]int64                // by client
-	free  []string                        // files in tmp that can be written over
 }
-
-// maxFreeRaw is how many files are kept to be written over. That takes a tenth of
-// the time of filling a new one, and leaves nothing to an fsync of the database.
-const maxFreeRaw = 4
 
 // maxRawPieces is how many bytes of a client's pieces are raw at most. More of
 // them wait for a store that is down: they are made ready to be read, so that a
@@ -102,52 +97,6 @@ func (r *rawPieces) drop(p *rawPiece) {
 	}
 }
 
-// rawPath returns where the next file is to be.
-func (s *Spool) rawPath() string {
-	s.raws.mu.Lock()
-	defer s.raws.mu.Unlock()
-	s.raws.next++
-	return filepath.Join(s.rawDir(), strconv.FormatUint(s.raws.next, 10))
-}
-
-// createRaw begins a file for a raw piece.
-func (s *Spool) createRaw() (*spoolFile, error) {
-	s.raws.mu.Lock()
-	n := len(s.raws.free)
-	if n == 0 {
-		s.raws.mu.Unlock()
-		return s.create()
-	}
-	path := s.raws.free[n-1]
-	s.raws.free = s.raws.free[:n-1]
-	s.raws.mu.Unlock()
-	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("spool: %w", err)
-	}
-	return &spoolFile{f, s}, nil
-}
-
-// plentyOfSpace is how many bytes must be free on the spool's filesystem for files
-// to be kept that hold nothing.
-const plentyOfSpace = 1 << 30
-
-// giveUp removes the file at path, or keeps it to be written over.
-func (s *Spool) giveUp(path string) error {
-	_, space, err := s.disk()
-	s.raws.mu.Lock()
-	defer s.raws.mu.Unlock()
-	if err == nil && space >= plentyOfSpace && len(s.raws.free) < maxFreeRaw {
-		free := filepath.Join(s.tmpDir(), "free-"+filepath.Base(path))
-		err := os.Rename(path, free)
-		if err == nil {
-			s.raws.free = append(s.raws.free, free)
-		}
-		return err
-	}
-	return os.Remove(path)
-}
-
 // spanOf returns from where to where the pages of txns lie in the one log that has
 // them all; false when there is no such log, or most of that is something else.
 func spanOf(txns []*wal.Txn) (log *os.File, span run, ok bool) {
@@ -191,15 +140,13 @@ func (s *Spool) writeRawPiece(o Object, txns []*wal.Txn) (piece, bool, error) {
 	head := appendRawHead(nil, p)
 	p.base = int64(len(head))
 	p.size = p.base + span.length
-	if _, err = f.WriteAt(head, 0); err == nil {
-		err = copyTo(f.File, p.base, log, span)
+	p.path = f.Name()
+	// The head comes last: without it, the file of a killed process is no piece.
+	if err = copyTo(f, p.base, log, span); err == nil {
+		_, err = f.WriteAt(head, 0)
 	}
-	if err != nil {
-		return piece{}, false, errors.Join(err, f.drop())
-	}
-	p.path = s.rawPath()
-	if err := f.keepAs(p.path); err != nil {
-		return piece{}, false, err
+	if err = errors.Join(err, f.Close()); err != nil {
+		return piece{}, false, fmt.Errorf("spool: %w", errors.Join(err, os.Remove(p.path)))
 	}
 	s.raws.add(p)
 	return p.piece(), true, nil
@@ -240,7 +187,8 @@ func copyTo(to *os.File, at int64, from *os.File, part run) error {
 	return err
 }
 
-// open returns the transactions of p, in its file, which has to be closed.
+// open returns the transactions of p, in its file, which has to be given back to
+// close.
 func (p *rawPiece) open() ([]*wal.Txn, *os.File, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -251,6 +199,7 @@ func (p *rawPiece) open() ([]*wal.Txn, *os.File, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("spool: %w", err)
 	}
+	p.readers++
 	txns := make([]*wal.Txn, len(p.txns))
 	for i, t := range p.txns {
 		c := *t
@@ -258,6 +207,14 @@ func (p *rawPiece) open() ([]*wal.Txn, *os.File, error) {
 		txns[i] = &c
 	}
 	return txns, f, nil
+}
+
+// close closes what open has returned.
+func (p *rawPiece) close(f *os.File) {
+	f.Close() // only read
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.readers--
 }
 
 // settle makes a pack of the piece with a key if it is a raw one.
@@ -273,7 +230,13 @@ func (s *Spool) settle(client, key string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() // only read
+	err = s.packOf(p, txns)
+	p.close(f)
+	return err
+}
+
+// packOf makes a pack of p, unless somebody else has.
+func (s *Spool) packOf(p *rawPiece, txns []*wal.Txn) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.gone {
@@ -282,14 +245,19 @@ func (s *Spool) settle(client, key string) error {
 	if _, err := s.writePack(p.Object, txns); err != nil {
 		return err
 	}
-	return s.leave(p)
+	return s.leave(p, 1)
 }
 
-// leave removes the file of a raw piece. The caller holds p.mu.
-func (s *Spool) leave(p *rawPiece) error {
+// leave lets go of the file of a raw piece, which nobody reads but so many. Where
+// others do, they keep it to its end. The caller holds p.mu.
+func (s *Spool) leave(p *rawPiece, readers int) error {
 	p.gone = true
 	s.raws.drop(p)
-	if err := s.giveUp(p.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	letGo := s.giveUp
+	if p.readers > readers {
+		letGo = os.Remove
+	}
+	if err := letGo(p.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("spool: %w", err)
 	}
 	return nil
@@ -304,18 +272,18 @@ type offsetFile struct {
 // ReadAt implements io.ReaderAt.
 func (f offsetFile) ReadAt(p []byte, off int64) (int, error) { return f.File.ReadAt(p, f.base+off) }
 
-// removeRaw removes a raw piece, if it is one.
-func (s *Spool) removeRaw(client, key string) error {
+// removeRaw removes a raw piece; false when it is none.
+func (s *Spool) removeRaw(client, key string) (bool, error) {
 	p := s.raws.find(client, key)
 	if p == nil {
-		return nil
+		return false, nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.gone {
-		return nil
+		return false, nil
 	}
-	return s.leave(p)
+	return true, s.leave(p, 0)
 }
 
 // mergeRaw makes the segment o of raw pieces; false when not all of them are.
@@ -336,7 +304,7 @@ func (s *Spool) mergeRaw(o Object, pieces []piece) (segment, bool, error) {
 		if err != nil {
 			return segment{}, false, err
 		}
-		defer f.Close() // only read
+		defer p.close(f)
 		all = append(all, txns...)
 		total += p.size
 	}

@@ -150,6 +150,84 @@ func TestRawPieces(t *testing.T) {
 	}
 }
 
+// A piece that was removed is gone for good, though its file is kept.
+func TestRemovedRawPiece(t *testing.T) {
+	dir := t.TempDir()
+	s := rawSpool(t, dir)
+	p := rawOf(t, s, rawLog(t, 1, 20))
+	path := s.raws.find("acme", p.Key()).path
+	if err := s.remove(p.Key()); err != nil {
+		t.Fatal(err)
+	}
+	_, space, err := s.disk()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); err != nil && space >= plentyOfSpace {
+		t.Fatalf("the file is not kept to be written over: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = rawSpool(t, dir)
+	defer s.Close()
+	if objects, err := s.List("acme"); err != nil || len(objects) > 0 {
+		t.Fatalf("the spool has %v, %v", objects, err)
+	}
+}
+
+// Who reads a raw piece reads it to its end, though it becomes a pack meanwhile, and
+// files are written over.
+func TestRawPieceIsReadToItsEnd(t *testing.T) {
+	s := rawSpool(t, t.TempDir())
+	defer s.Close()
+	p := rawOf(t, s, rawLog(t, 1, 20))
+	raw := s.raws.find("acme", p.Key())
+	txns, f, err := raw.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.close(f)
+	if err := s.settle("acme", p.Key()); err != nil {
+		t.Fatal(err)
+	}
+	rawOf(t, s, rawLog(t, 21, 30))
+	for _, txn := range txns {
+		for _, frame := range txn.Frames {
+			page := make([]byte, txn.PageSize)
+			if _, err := txn.Source.ReadAt(page, frame.Off); err != nil || wal.PageSum(frame.Pgno, page) != frame.Sum {
+				t.Fatalf("page %d of transaction %d is another one by now (%v)", frame.Pgno, txn.ID, err)
+			}
+		}
+	}
+}
+
+// A gate takes a file while another one is given up: the lock is not held for that.
+func TestRawPool(t *testing.T) {
+	var p rawPool
+	for range maxFreeRaw {
+		if !p.reserve() {
+			t.Fatal("there is room for another file")
+		}
+	}
+	if p.reserve() {
+		t.Fatal("more files are kept than that")
+	}
+	if path, number := p.take(); path != "" || number != 1 {
+		t.Fatalf("took %q, %d, and none is empty yet", path, number)
+	}
+	p.give("a")
+	p.give("")
+	if path, _ := p.take(); path != "a" {
+		t.Fatalf("took %q", path)
+	}
+	for i, want := range []bool{true, true, false} {
+		if p.reserve() != want {
+			t.Fatalf("place %d: want %v", i, want)
+		}
+	}
+}
+
 // What a power failure has damaged of a raw piece is no piece.
 func TestDamagedRawPiece(t *testing.T) {
 	for name, damage := range map[string]func(*os.File, *rawPiece) error{

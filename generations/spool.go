@@ -27,10 +27,10 @@ import (
 //	times/<hash>           per client, when what is not saved was committed; see times
 //	states/<hash>          per client, checksums of pages as of recent transactions; see states
 //	rests                  how the mount has left databases that nobody uses; see fs/live
-//	raw/<number>           pieces that are not packs yet; see rawPiece
+//	raw/<number>           pieces that are not packs yet; see rawPiece and rawPool
 //
-// Files appear whole, by rename, and are never changed, so a killed process
-// leaves nothing half-written. They are not fsynced: a power loss can cost the
+// Files of objects appear whole, by rename, and are never changed, so a killed
+// process leaves nothing half-written. They are not fsynced: a power loss can cost the
 // newest of them. That is found out when they are opened or shipped, and costs
 // a new generation, never a wrong one.
 type Spool struct {
@@ -38,9 +38,10 @@ type Spool struct {
 	writer string
 	lock   *os.File
 
-	feeds   feeds
-	raws    rawPieces
-	cramped sync.Mutex // held while a segment is in memory that is to be in a file
+	feeds    feeds
+	raws     rawPieces
+	rawFiles rawPool
+	cramped  sync.Mutex // held while a segment is in memory that is to be in a file
 }
 
 // SpoolDir returns where the spool for a replica URL lies below the backing

@@ -121,7 +121,7 @@ func (s *Spool) put(key string, b []byte) error {
 // remove removes an object. One that is not there is no error.
 func (s *Spool) remove(key string) error {
 	if o, err := ParseKey(key); err == nil && o.Kind == PieceObject {
-		if err := s.removeRaw(o.Client, key); err != nil {
+		if removed, err := s.removeRaw(o.Client, key); removed || err != nil {
 			return err
 		}
 	}
