@@ -1,6 +1,9 @@
 package generations
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // feeds tell those who look at a client beside a live mount of what the mount
 // puts into the store, so that they need not ask the store.
@@ -19,7 +22,7 @@ type feed struct {
 // client, nobody takes what is in its feed.
 const feedLength = 4096
 
-// follow begins a feed of a client. It is never ended: nor are those who follow.
+// follow begins a feed of a client, until leave.
 func (s *feeds) follow(client string) *feed {
 	f := new(feed)
 	s.mu.Lock()
@@ -29,6 +32,16 @@ func (s *feeds) follow(client string) *feed {
 	}
 	s.of[client] = append(s.of[client], f)
 	return f
+}
+
+// leave ends a feed.
+func (s *feeds) leave(client string, f *feed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left := slices.DeleteFunc(s.of[client], func(other *feed) bool { return other == f })
+	if s.of[client] = left; len(left) == 0 {
+		delete(s.of, client)
+	}
 }
 
 // put tells that o is in the store, before the spool lets go of what o holds.

@@ -54,12 +54,21 @@ func OpenTimeline(ctx context.Context, client string, s Store, spool *Spool, pac
 		t.feed = spool.feeds.follow(client)
 	}
 	if err := t.Refresh(ctx); err != nil {
+		t.Close()
 		return nil, err
 	}
 	if len(t.listing.Load().generations) == 0 {
+		t.Close()
 		return nil, tell(ErrNoClient, "%s has no client %q", s, client)
 	}
 	return t, nil
+}
+
+// Close ends the use of t. Only one with a spool needs it.
+func (t *Timeline) Close() {
+	if t.feed != nil {
+		t.spool.feeds.leave(t.client, t.feed)
+	}
 }
 
 // Client returns the client's name.

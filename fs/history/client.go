@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,7 +62,7 @@ func (c *client) refresh(ctx context.Context) error {
 
 // newest returns the newest transaction known, false when none is.
 func (c *client) newest(ctx context.Context) (wal.TxnInfo, bool, error) {
-	recent, err := steady(ctx, c, func() ([]wal.TxnInfo, error) { return c.timeline.Recent(ctx, 1) })
+	recent, err := c.timeline.Recent(ctx, 1)
 	if err != nil || len(recent) == 0 {
 		return wal.TxnInfo{}, false, err
 	}
@@ -136,21 +135,6 @@ func (c *client) resolve(ctx context.Context, i generations.Instant) (r resolved
 // name was looked up, and most of the names that are looked up are not opened.
 func (c *client) open(ctx context.Context, p generations.Plan) (*snapshot.View, error) {
 	return c.timeline.Open(ctx, p, c.tree.Cache.View)
-}
-
-// steady returns what f does once no object vanishes under it: pieces are
-// shipped and segments merged while we look.
-func steady[T any](ctx context.Context, c *client, f func() (T, error)) (T, error) {
-	const attempts = 5
-	for attempt := 1; ; attempt++ {
-		v, err := f()
-		if err == nil || absent(err) || !errors.Is(err, fs.ErrNotExist) || attempt == attempts {
-			return v, err
-		}
-		if err := c.timeline.Refresh(ctx); err != nil {
-			return v, err
-		}
-	}
 }
 
 // absent reports whether err says that a name means nothing, in contrast to a

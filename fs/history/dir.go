@@ -144,7 +144,7 @@ func (d *dirNode) list(ctx context.Context) ([]fuse.DirEntry, error) {
 	c, err := d.tree.client(ctx, d.path)
 	switch {
 	case err == nil:
-		names, err := steady(ctx, c, func() ([]string, error) { return c.instants(ctx) })
+		names, err := c.instants(ctx)
 		if err != nil {
 			return nil, err
 		}

@@ -39,7 +39,7 @@ type logText struct {
 
 // newLogText returns the log as far as it is known now.
 func (c *client) newLogText(ctx context.Context) (*logText, error) {
-	all, err := steady(ctx, c, func() ([]generations.GenerationInfo, error) { return c.timeline.Generations(ctx) })
+	all, err := c.timeline.Generations(ctx)
 	if err != nil {
 		return nil, err
 	}

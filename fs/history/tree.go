@@ -72,8 +72,9 @@ func (t *tree) client(ctx context.Context, name string) (*client, error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if c := t.opened[name]; c != nil {
-		return c, nil // somebody was faster
+	if c := t.opened[name]; c != nil { // somebody was faster
+		timeline.Close()
+		return c, nil
 	}
 	c = &client{tree: t, name: name, timeline: timeline, began: began}
 	t.opened[name] = c
