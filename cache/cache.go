@@ -235,6 +235,7 @@ func (c *Cache) openStored(id objectID, o generations.PlanObject) (*pack.Reader,
 	if o.Kind == generations.SnapshotObject {
 		options.Tail = mapTail
 	}
+	src.keepEnd(endOf(o))
 	var r *pack.Reader
 	err := believe(src, func() (err error) {
 		r, err = pack.Open(src, o.Size, o.Place(), options)
@@ -250,6 +251,30 @@ func (c *Cache) openStored(id objectID, o generations.PlanObject) (*pack.Reader,
 // mapTail is how much of the end of a snapshot or map is read to open it: the
 // root of a map of 30 GB fits in it.
 const mapTail = 64 << 10
+
+// A view needs of a segment its root, an index block and perhaps one of the
+// transaction table, which lie in front of it; of a small object it will need
+// about everything. What is likely to be there comes with the end.
+const (
+	wholeObject = 64 << 10
+	mostEnd     = 512 << 10
+	// perTxn is how many bytes of a merged segment tell of a transaction, if it has
+	// written a handful of pages.
+	perTxn = 48
+)
+
+// endOf returns how many bytes of the end of o to fetch when it is opened.
+func endOf(o generations.PlanObject) int64 {
+	switch {
+	case o.Size <= wholeObject:
+		return o.Size
+	case o.Kind == generations.SnapshotObject: // leaves, or an index
+		return max(mapTail, min(o.Size/128, mostEnd))
+	case o.Last != 0:
+		return min(pack.TailSize+perTxn*int64(o.Last-o.First+1), mostEnd)
+	}
+	return pack.TailSize
+}
 
 // stored returns the object of the store with that key, the same for everybody
 // while it is in use, and what keeps its blocks.

@@ -103,6 +103,19 @@ func (o *object) ReadAround(p []byte, off, begin, end int64) error {
 	return err
 }
 
+// keepEnd fetches what is not kept of the last n bytes. What fails is met again by
+// who reads it.
+func (o *object) keepEnd(n int64) {
+	begin := max(0, o.size-n)
+	begin -= begin % ChunkSize
+	if o.distrusted.Load() > 0 {
+		return
+	}
+	for _, run := range o.missing(span{begin, o.size - begin}) {
+		o.readAheadRun(run.first, run.end, func(f func()) bool { f(); return true })
+	}
+}
+
 // keeps reports whether n bytes from off on are kept.
 func (o *object) keeps(off, n int64) bool {
 	for chunk := off / ChunkSize; chunk*ChunkSize < off+n; chunk++ {
@@ -217,7 +230,7 @@ func (o *object) readAhead(s span) {
 		return
 	}
 	for _, run := range o.missing(s) {
-		if !o.readAheadRun(run.first, run.end) {
+		if !o.readAheadRun(run.first, run.end, o.cache.goBackground) {
 			return
 		}
 	}
@@ -246,8 +259,9 @@ func (o *object) missing(s span) []run {
 }
 
 // readAheadRun begins to fetch the chunks from first to end (excluded), up to
-// where others fetch already; false when too much is being read ahead.
-func (o *object) readAheadRun(first, end int64) bool {
+// where others fetch already; false when too much is being read ahead. begin has
+// something done, or returns false when it cannot.
+func (o *object) readAheadRun(first, end int64, begin func(func()) bool) bool {
 	o.mu.Lock()
 	for first < end && o.fetching[first] != nil {
 		first++
@@ -265,7 +279,7 @@ func (o *object) readAheadRun(first, end int64) bool {
 		defer o.cache.ahead.Release(n)
 		o.run(f)
 	}
-	if !o.cache.goBackground(run) {
+	if !begin(run) {
 		run()
 	}
 	return true

@@ -327,7 +327,7 @@ func (d *draft) scan(ctx context.Context, client string, st Store, prefix, after
 			continue // not ours, or another client's whose name goes on here
 		}
 		if !d.has(o) {
-			d.addStored(PlanObject{Object: o, Size: e.Size})
+			d.addStored(PlanObject{Object: o, Size: e.Size, Put: e.put()})
 		}
 	}
 	return nil

@@ -94,7 +94,7 @@ func (l lookup) instant(ctx context.Context, s *shelf, i Instant, now wal.Time) 
 		return l.byID(ctx, s, i.txid)
 	}
 	if i.kind == instantTime {
-		txn, ok, err := l.byTime(ctx, s, i.time, true)
+		txn, ok, err := l.byTime(ctx, s, i.time, now, true)
 		if err != nil || ok && s.shows(txn.ID) {
 			return txn, err == nil, err
 		}

@@ -24,6 +24,8 @@ type Plan struct {
 type PlanObject struct {
 	Object
 	Size int64 // bytes
+	// Put is when the store got it, as far as that is known: see Entry.
+	Put wal.Time
 	// Local objects are not in the store yet; they are read from the spool.
 	Local bool
 }

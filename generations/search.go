@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -15,22 +16,25 @@ import (
 // what is asked at once takes as long as one request. So what a question will
 // need is asked for together, and times are looked for at several places at once.
 
-// foresee begins everything at once that it takes to find i in s. What fails here
-// will be asked for again by whoever needs it, and fail there.
+// foresee begins everything at once that it most likely takes to find i in s and to
+// show it. What fails here will be asked for again by whoever needs it, and fail
+// there.
 func (l lookup) foresee(ctx context.Context, s *shelf, i Instant, now wal.Time) {
-	var objects []PlanObject
-	if n := len(s.cover); n > 0 {
-		objects = append(objects, s.cover[n-1])
-	}
+	probes := []int{len(s.cover) - 1}
 	switch i.kind {
 	case instantTime:
-		for _, n := range whole(s, now).near(s.cover, i.time) {
-			objects = append(objects, s.cover[n])
-		}
+		probes = s.near(whole(s, now), i.time)
 	case instantTXID:
-		if n := holder(s.cover, i.txid); n >= 0 {
+		probes = []int{holder(s.cover, i.txid)}
+	}
+	var objects []PlanObject
+	for _, n := range probes {
+		if n >= 0 {
 			objects = append(objects, s.cover[n])
 		}
+	}
+	if n := len(probes) - 1; n >= 0 && probes[n] >= 0 && (i.kind != instantTime || s.dated()) {
+		objects = append(objects, s.under(probes[n])...)
 	}
 	var asked sync.WaitGroup
 	asked.Go(func() { _, _ = l.manifest(ctx, s) })
@@ -70,9 +74,49 @@ func whole(s *shelf, until wal.Time) stretch {
 	return w
 }
 
-// near returns, ascending, the objects of a stretch that have the time at and are
-// beside it, if commits were made evenly.
-func (w stretch) near(cover []PlanObject, at wal.Time) []int {
+// near returns, ascending, where in a stretch of the cover of s the time at is
+// looked for.
+func (s *shelf) near(w stretch, at wal.Time) []int {
+	if w.hi-w.lo <= 1 {
+		return nil
+	}
+	if s.dated() {
+		return w.dated(s.cover, at)
+	}
+	return w.even(s.cover, at)
+}
+
+// copied is how late the manifest of a generation may have been put for the store
+// to tell when objects were: behind that, it tells of copying more likely.
+const copied = wal.Time(time.Hour / time.Microsecond)
+
+// dated reports whether the store tells when the objects of s were put.
+func (s *shelf) dated() bool {
+	if s.manifest == nil || s.manifest.Put == 0 {
+		return false
+	}
+	late := s.manifest.Put - s.id.Time()
+	return -copied < late && late < copied
+}
+
+// dated returns the first object of a stretch that was put at or behind the time
+// at, since one that was put before cannot have it. Small ones may have been put
+// long after the one in front of them, so the next may have to tell that it begins
+// behind the time.
+func (w stretch) dated(cover []PlanObject, at wal.Time) []int {
+	n := w.lo + 1
+	for n < w.hi-1 && cover[n].Put != 0 && cover[n].Put < at {
+		n++
+	}
+	if n > w.lo+1 && !cover[n].Final() {
+		return []int{n - 1, n}
+	}
+	return []int{n}
+}
+
+// even returns the objects of a stretch that have the time at and are beside it,
+// if commits were made evenly.
+func (w stretch) even(cover []PlanObject, at wal.Time) []int {
 	part := 0.0
 	if w.to.Time > w.from.Time {
 		part = float64(at-w.from.Time) / float64(w.to.Time-w.from.Time)
@@ -103,8 +147,8 @@ func (w stretch) spread() []int {
 // time, false when there is none. It need not have a view. The table of
 // transactions takes a trip of its own; whoever wants a view has what that takes
 // made ready on it.
-func (l lookup) byTime(ctx context.Context, s *shelf, at wal.Time, view bool) (wal.TxnInfo, bool, error) {
-	i, err := l.holderAt(ctx, s, at)
+func (l lookup) byTime(ctx context.Context, s *shelf, at, now wal.Time, view bool) (wal.TxnInfo, bool, error) {
+	i, err := l.holderAt(ctx, s, at, now)
 	if err != nil || i < 0 {
 		return wal.TxnInfo{}, false, err
 	}
@@ -119,7 +163,7 @@ func (l lookup) byTime(ctx context.Context, s *shelf, at wal.Time, view bool) (w
 // byTimeFrom is byTime for a time that is not before first, the first transaction
 // that has a view.
 func (l lookup) byTimeFrom(ctx context.Context, s *shelf, first wal.TxnInfo, at wal.Time) (wal.TxnInfo, error) {
-	txn, ok, err := l.byTime(ctx, s, at, false)
+	txn, ok, err := l.byTime(ctx, s, at, at, false)
 	if err != nil || !ok || txn.ID < first.ID {
 		return first, err
 	}
@@ -140,8 +184,8 @@ func (s *shelf) under(i int) []PlanObject {
 
 // holderAt returns the index of the last object of the cover of s that begins at or
 // before a time, -1 for none.
-func (l lookup) holderAt(ctx context.Context, s *shelf, at wal.Time) (int, error) {
-	w, cover := whole(s, at), s.cover
+func (l lookup) holderAt(ctx context.Context, s *shelf, at, now wal.Time) (int, error) {
+	w, cover := whole(s, max(at, now)), s.cover
 	if w.hi == 0 {
 		return -1, nil
 	}
@@ -152,8 +196,8 @@ func (l lookup) holderAt(ctx context.Context, s *shelf, at wal.Time) (int, error
 		w.hi, w.to = w.hi-1, info.First
 	}
 	for round := 1; w.hi-w.lo > 1; round++ {
-		probes := w.near(cover, at)
-		if round > 1 { // they were not made evenly
+		probes := s.near(w, at)
+		if round > 2 || round == 2 && !s.dated() { // it is elsewhere
 			probes = append(probes, w.spread()...)
 			slices.Sort(probes)
 			probes = slices.Compact(probes)

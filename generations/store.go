@@ -6,6 +6,9 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"time"
+
+	"github.com/walback/walback/wal"
 )
 
 // Store keeps objects under keys. Objects are written once and never change.
@@ -43,6 +46,17 @@ type Store interface {
 type Entry struct {
 	Key  string
 	Size int64 // bytes
+	// Put is when it was put, as far as the store tells; zero when it does not. A
+	// copy of a store tells when it was copied, so nothing but haste depends on it.
+	Put time.Time
+}
+
+// put is Put as a time of ours, 0 when it is not told.
+func (e Entry) put() wal.Time {
+	if e.Put.IsZero() {
+		return 0
+	}
+	return wal.TimeOf(e.Put)
 }
 
 // Body is the answer to a Get: the bytes asked for, and the size of the whole

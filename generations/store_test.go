@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/walback/walback/generations"
 )
@@ -19,6 +20,7 @@ import (
 type memory struct {
 	mu      sync.Mutex
 	objects map[string][]byte
+	dates   map[string]time.Time // when some were put, for all that listings tell
 	calls   []call
 
 	// before may refuse a request, after may lose its reply; either may be nil.
@@ -135,7 +137,7 @@ func (m *memory) List(ctx context.Context, prefix, after string) iter.Seq2[gener
 			m.mu.Lock()
 			b, ok := m.objects[k]
 			m.mu.Unlock()
-			if ok && !yield(generations.Entry{Key: k, Size: int64(len(b))}, nil) {
+			if ok && !yield(generations.Entry{Key: k, Size: int64(len(b)), Put: m.dates[k]}, nil) {
 				return
 			}
 		}

@@ -29,7 +29,8 @@ type Timeline struct {
 	refresh sync.Mutex // held while listing
 	listing atomic.Pointer[listing]
 
-	infos *lru.Cache[Object, pack.Info] // objects never change
+	infos   *lru.Cache[Object, pack.Info] // objects never change
+	reached atomic.Int64                  // the latest time that is known of a transaction
 
 	mu        sync.Mutex
 	manifests map[ID]Manifest
@@ -190,8 +191,16 @@ func (t *Timeline) info(ctx context.Context, o PlanObject) (pack.Info, error) {
 		return pack.Info{}, fmt.Errorf("%s: %w", t.client, err)
 	}
 	t.infos.Add(o.Object, info)
-	return info, nil
+	for last := int64(info.Last.Time); ; {
+		if known := t.reached.Load(); last <= known || t.reached.CompareAndSwap(known, last) {
+			return info, nil
+		}
+	}
 }
+
+// Settled reports whether it is known, without asking anybody, that no transaction
+// to come can be the one that a time means: one at or behind it has been seen.
+func (t *Timeline) Settled(at wal.Time) bool { return t.reached.Load() >= int64(at) }
 
 // checkName compares what an object's root tells with its name.
 func checkName(o Object, info pack.Info) error {

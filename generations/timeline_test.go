@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -105,6 +106,7 @@ func (m *model) put(t *rapid.T, g *modelGen, o generations.Object, last wal.TXID
 	}
 	if o.Kind != generations.PieceObject {
 		m.store.objects[o.Key()] = b
+		m.date(o)
 		return
 	}
 	path := filepath.Join(m.spool, "objects", filepath.FromSlash(o.Key()))
@@ -114,6 +116,21 @@ func (m *model) put(t *rapid.T, g *modelGen, o generations.Object, last wal.TXID
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// date has the store tell when o was put: about when it was, or anything, or nothing.
+// What the past was does not depend on it.
+func (m *model) date(o generations.Object) {
+	if m.store.dates == nil {
+		m.store.dates = make(map[string]time.Time)
+	}
+	switch at := m.time + wal.Time(m.rng.IntN(6)-2); m.rng.IntN(8) {
+	case 0:
+	case 1:
+		m.store.dates[o.Key()] = wal.Time(m.rng.Int64N(2*int64(m.time) + 1)).Std()
+	default:
+		m.store.dates[o.Key()] = at.Std()
 	}
 }
 

@@ -36,6 +36,9 @@ func newShipping(ctx context.Context, dir string, url generations.URL, size int6
 	if err != nil {
 		return nil, err
 	}
+	if url.Scheme == "file" {
+		store = &dated{Store: store, dir: url.Dir}
+	}
 	s.young = newYoung(store)
 	s.store = &counted{Store: s.young}
 	if dir, err = filepath.Abs(dir); err != nil {

@@ -83,6 +83,9 @@ func (c *client) settled(ctx context.Context, i generations.Instant) (bool, erro
 		}
 		return err == nil, err
 	}
+	if c.timeline.Settled(at) {
+		return true, nil
+	}
 	last, ok, err := c.newest(ctx)
 	return ok && last.Time >= at, err
 }

@@ -34,19 +34,19 @@ type walker struct {
 	// read gives the entries of a directory ("" is the root) in order. A
 	// directory that is gone has none.
 	read func(dir string) ([]entry, error)
-	// size gives the size of a file in bytes.
-	size func(key string) (int64, error)
+	// stat gives the entry of a file.
+	stat func(key string) (generations.Entry, error)
 }
 
 func (s *Store) walker(ctx context.Context) *walker {
 	return &walker{ctx: ctx,
 		read: func(dir string) ([]entry, error) { return s.readDir(ctx, dir) },
-		size: func(key string) (int64, error) {
+		stat: func(key string) (generations.Entry, error) {
 			info, err := s.root.Lstat(key)
 			if err != nil {
-				return 0, err
+				return generations.Entry{}, err
 			}
-			return info.Size(), nil
+			return generations.Entry{Key: key, Size: info.Size(), Put: info.ModTime()}, nil
 		},
 	}
 }
@@ -140,14 +140,14 @@ func (w *walker) list(prefix, after string, yield func(generations.Entry) bool) 
 		if err := w.ctx.Err(); err != nil {
 			return err
 		}
-		size, err := w.size(key)
+		found, err := w.stat(key)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // deleted since the directory was read
 		}
 		if err != nil {
 			return err
 		}
-		if !yield(generations.Entry{Key: key, Size: size}) {
+		if !yield(found) {
 			return errStopped
 		}
 	}

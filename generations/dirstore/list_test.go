@@ -32,7 +32,9 @@ func tree(t *rapid.T, keys []string, visited map[string]bool) *walker {
 			}
 			return slices.SortedFunc(maps.Keys(found), func(a, b entry) int { return strings.Compare(a.order(), b.order()) }), nil
 		},
-		size: func(key string) (int64, error) { return int64(len(key)), nil },
+		stat: func(key string) (generations.Entry, error) {
+			return generations.Entry{Key: key, Size: int64(len(key))}, nil
+		},
 	}
 }
 

@@ -43,7 +43,7 @@ func (s *Store) List(ctx context.Context, prefix, after string) iter.Seq2[genera
 				if key <= after || generations.CheckKey(key) != nil {
 					continue
 				}
-				if !yield(generations.Entry{Key: key, Size: aws.ToInt64(o.Size)}, nil) {
+				if !yield(generations.Entry{Key: key, Size: aws.ToInt64(o.Size), Put: aws.ToTime(o.LastModified)}, nil) {
 					return
 				}
 			}

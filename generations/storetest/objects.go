@@ -177,7 +177,7 @@ func testConcurrent(t *testing.T, s generations.Store) {
 					if err != nil {
 						return err
 					}
-					mine = mine || e == generations.Entry{Key: key, Size: int64(len(data))}
+					mine = mine || e.Key == key && e.Size == int64(len(data))
 				}
 				if !mine {
 					return fmt.Errorf("%s is not listed", key)

@@ -30,11 +30,11 @@ type MapWriter struct {
 	sum  uint32 // XOR of the checksums of all pages so far
 	zero []byte
 
-	leaf   Leaf   // being filled
-	pages  []byte // of the group of its own being filled
-	slots  []int  // where in leaf these pages are
-	block  []byte
-	column []byte
+	leaf  Leaf   // being filled
+	pages []byte // of the group of its own being filled
+	slots []int  // where in leaf these pages are
+	block []byte
+	held  heldLeaves
 }
 
 // NewMapWriter returns a MapWriter for the database as of the transaction at.
@@ -175,17 +175,16 @@ func (m *MapWriter) addLeaf(l *Leaf) error {
 	pages, _, sum := m.leaf.tally()
 	e := leafEntry{pages: pages, sum: sum}
 	if pages > 0 {
-		var err error
-		m.column = m.leaf.append(m.column[:0])
-		e.object, e.off = m.root.mapped.self.number, m.off
-		if e.stored, err = m.seal(m.column); err != nil {
-			return err
-		}
+		e.object = m.root.mapped.self.number
+		m.held.add(len(m.root.mapped.leaves), &m.leaf)
 		m.hold(e.object, &m.leaf, 1)
 	}
 	m.addEntry(e, &m.leaf)
 	m.leaf = Leaf{Groups: m.leaf.Groups[:0]}
-	return nil
+	if len(m.held.plain) < mostHeld {
+		return nil
+	}
+	return m.writeLeaves()
 }
 
 // Keep takes the leaf that is next over from the base as it is.
@@ -273,6 +272,9 @@ func (m *MapWriter) finish() error {
 	r := m.root.mapped
 	if len(r.leaves) != LeafCount(m.root.First.Size) || len(m.leaf.Groups)+len(m.slots) > 0 {
 		return fmt.Errorf("pack %s: %d leaves of %d, or one that was not ended", m.place.Name, len(r.leaves), LeafCount(m.root.First.Size))
+	}
+	if err := m.writeLeaves(); err != nil {
+		return err
 	}
 	if m.base != nil { // those of which nothing is left
 		for n := len(r.leaves); n < len(m.base.root.mapped.leaves); n++ {
