@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -60,6 +62,13 @@ func peak(pid int) int64 {
 		}
 	}
 	return 0
+}
+
+// raced reports whether this program, which the daemons of most tests are, runs
+// under the race detector.
+func raced() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
 // TestTransactionLargerThanMemory commits a transaction that is larger than what

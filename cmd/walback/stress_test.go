@@ -22,6 +22,7 @@ import (
 	"github.com/walback/walback/generations"
 	"github.com/walback/walback/snapshot"
 	"github.com/walback/walback/wal"
+	"github.com/walback/walback/wal/pack"
 )
 
 var stressCommits = flag.Int("stress.commits", 90, "commits of each configuration of TestLossless; -short makes fewer")
@@ -86,6 +87,9 @@ func (h stressHabits) hold(t *testing.T, m mode, commits int) {
 		t.Fatal(err)
 	}
 	took := time.Since(began)
+	daemon := w.daemon.cmd.Process.Pid
+	w.awaitShipped()
+	most := peak(daemon)
 	w.unmount()
 	wantIntact(t, h.Database) // and without a log, which processes that end together leave
 	left, err := os.ReadFile(h.Database)
@@ -93,7 +97,10 @@ func (h stressHabits) hold(t *testing.T, m mode, commits int) {
 		t.Fatal(err)
 	}
 	missing := w.missing("app.db", told)
-	t.Logf("%d commits by %d processes in %.1f s, %d missing", len(told), stressers, took.Seconds(), missing)
+	t.Logf("%d commits by %d processes in %.1f s, %d missing; the daemon had %d MiB at most", len(told), stressers, took.Seconds(), missing, most>>20)
+	if most > captureMemory(0) && !raced() {
+		t.Errorf("the daemon had %d MiB, want at most %d", most>>20, captureMemory(0)>>20)
+	}
 	restored := filepath.Join(t.TempDir(), "restored")
 	if _, err := w.run("restore", "-o", restored, w.url("app.db")); err != nil {
 		t.Fatal(err)
@@ -154,27 +161,17 @@ func (h stressHabits) process() (told []stressCommit, err error) {
 // there is one for each, in their order, and none besides.
 func (w *world) missing(client string, told []stressCommit) (missing int) {
 	w.t.Helper()
-	store, err := openStore(w.t.Context(), w.store, false)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	packs, err := cache.New(store, nil, cache.Options{})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	timeline, err := generations.OpenTimeline(w.t.Context(), client, store, nil, packs)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	past := stressPast{w.t, timeline, packs}
-	found := make(map[int]wal.TXID)
+	past, end := openStressPast(w, client)
+	defer end()
 	rows := w.log(client)
+	numbers := past.numbers(rows[0].Generation)
+	found := make(map[int]wal.TXID)
 	for i, row := range rows {
 		if row.Index != rows[0].Index+wal.TXID(i) || i > 0 && row.Time <= rows[i-1].Time {
 			w.t.Fatalf("transaction %+v behind %+v", row, rows[max(i-1, 0)])
 		}
-		n := past.number(row.Index)
-		if n == 0 {
+		n := numbers[row.Index]
+		if n == 0 && len(found) == 0 {
 			continue // the tables were being made
 		}
 		if n != len(found)+1 {
@@ -196,9 +193,6 @@ func (w *world) missing(client string, told []stressCommit) (missing int) {
 	if missing > 0 || len(found) != len(told) {
 		w.t.Errorf("%d of %d commits are missing; %d were found", missing, len(told), len(found))
 	}
-	if err := errors.Join(packs.Close(), closeStore(store)); err != nil {
-		w.t.Error(err)
-	}
 	return missing
 }
 
@@ -207,6 +201,78 @@ type stressPast struct {
 	t        *testing.T
 	timeline *generations.Timeline
 	packs    *cache.Cache
+}
+
+func openStressPast(w *world, client string) (past stressPast, end func()) {
+	w.t.Helper()
+	store, err := openStore(w.t.Context(), w.store, false)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	packs, err := cache.New(store, nil, cache.Options{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	timeline, err := generations.OpenTimeline(w.t.Context(), client, store, nil, packs)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return stressPast{w.t, timeline, packs}, func() {
+		if err := errors.Join(packs.Close(), closeStore(store)); err != nil {
+			w.t.Error(err)
+		}
+	}
+}
+
+// numbers returns what the first table has as of each transaction that wrote it,
+// as each does that is a commit of a stresser. It reads the versions of that page
+// out of the segments: to open a view of each transaction would take longer than
+// the stress.
+func (p stressPast) numbers(generation string) map[wal.TXID]int {
+	p.t.Helper()
+	g, err := generations.ParseID(generation)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	segments, err := p.timeline.Segments(p.t.Context(), g)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	const table = 2 // the page of the first
+	numbers := make(map[wal.TXID]int)
+	for _, s := range segments {
+		r, err := p.packs.OpenPack(p.t.Context(), s.PlanObject)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		for v, err := range r.All(table) {
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			if v.Pgno != table {
+				break
+			}
+			numbers[v.TXID] = p.number(v)
+		}
+	}
+	return numbers
+}
+
+// number returns what the first table has, zero if there is none: the page of a
+// table has, at byte 8, where its first row is, which begins with its size, its
+// key and two bytes of types.
+func (p stressPast) number(v pack.Version) int {
+	p.t.Helper()
+	const digits = 12
+	if cells := binary.BigEndian.Uint16(v.Data[3:]); cells != 1 {
+		return 0
+	}
+	row := v.Data[binary.BigEndian.Uint16(v.Data[8:])+4:]
+	n, err := strconv.Atoi(string(row[:digits]))
+	if err != nil {
+		p.t.Fatalf("transaction %d: %v", v.TXID, err)
+	}
+	return n
 }
 
 func (p stressPast) view(id wal.TXID) *snapshot.View {
@@ -220,32 +286,6 @@ func (p stressPast) view(id wal.TXID) *snapshot.View {
 		p.t.Fatal(err)
 	}
 	return view
-}
-
-// number returns what the first table has, zero if there is none: the page of a
-// table has, at byte 8, where its first row is, which begins with its size, its
-// key and two bytes of types.
-func (p stressPast) number(id wal.TXID) int {
-	p.t.Helper()
-	const pageSize, digits = 4096, 12
-	view := p.view(id)
-	defer view.Close() // only read
-	page := make([]byte, pageSize)
-	if view.Size() < 2*pageSize {
-		return 0
-	}
-	if _, err := view.ReadAt(page, pageSize); err != nil {
-		p.t.Fatal(err)
-	}
-	if cells := binary.BigEndian.Uint16(page[3:]); cells != 1 {
-		return 0
-	}
-	row := page[binary.BigEndian.Uint16(page[8:])+4:]
-	n, err := strconv.Atoi(string(row[:digits]))
-	if err != nil {
-		p.t.Fatalf("transaction %d: %v", id, err)
-	}
-	return n
 }
 
 // content returns the digest of a transaction's bytes.
