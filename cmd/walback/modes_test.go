@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/walback/walback/generations/storetest"
 )
 
 // mode is how reads and writes of a database in WAL mode get to the plain files.
@@ -22,10 +24,16 @@ const (
 // flag returns the flag of walback mount.
 func (m mode) flag() string { return fmt.Sprintf("-passthrough=%t", m == passed) }
 
-// inModes runs test in both.
+// inModes runs test in both, when t has done all that it does by itself: at the
+// same time, because most of what takes long is a process that does not fill two
+// processors.
 func inModes(t *testing.T, test func(t *testing.T, m mode)) {
+	storetest.Environment(t)
 	for _, m := range []mode{intercepted, passed} {
-		t.Run(string(m), func(t *testing.T) { test(t, m) })
+		t.Run(string(m), func(t *testing.T) {
+			t.Parallel()
+			test(t, m)
+		})
 	}
 }
 

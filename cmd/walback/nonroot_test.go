@@ -96,7 +96,7 @@ func newWorldOf(t *testing.T, r room, flags ...string) *world {
 // TestWithoutRoot does the whole job as an ordinary user, who mounts and unmounts
 // with fusermount3: commits are captured and shipped, the past is read and
 // restored, SIGTERM ends it, and what a killed daemon leaves mounted is no
-// obstacle to the next.
+// obstacle to the next. (The kernel passes nothing on for one who is not root.)
 func TestWithoutRoot(t *testing.T) {
 	r := newRoom(t, owner, "666")
 	w := newWorldOf(t, r)

@@ -126,8 +126,11 @@ func TestManyDatabasesFewDescriptors(t *testing.T) {
 // TestNoDescriptorsLeft takes every descriptor from the daemon. What is committed
 // then may be missing in the past; applications do not notice, what was recorded
 // before stays right, and once there are descriptors everything is recorded again.
-func TestNoDescriptorsLeft(t *testing.T) {
+func TestNoDescriptorsLeft(t *testing.T) { inModes(t, testNoDescriptorsLeft) }
+
+func testNoDescriptorsLeft(t *testing.T, m mode) {
 	w := newWorld(t, generations.URL{Scheme: "file", Dir: filepath.Join(t.TempDir(), "store")}, "-interval", "20ms")
+	w.mode = m
 	w.mount()
 	var all []*ledger
 	for i := range 3 {
@@ -164,9 +167,12 @@ func TestNoDescriptorsLeft(t *testing.T) {
 
 // TestPiecesFewDescriptors: what a store that was down has left waiting in many
 // files is shipped by a daemon that has not as many descriptors.
-func TestPiecesFewDescriptors(t *testing.T) {
+func TestPiecesFewDescriptors(t *testing.T) { inModes(t, testPiecesFewDescriptors) }
+
+func testPiecesFewDescriptors(t *testing.T, m mode) {
 	store, s := stalling(t)
 	w := newWorld(t, store, "-interval", "50ms")
+	w.mode = m
 	w.mount()
 	var all []*ledger
 	for i := range 2 {

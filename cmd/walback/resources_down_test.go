@@ -29,9 +29,12 @@ func (s *stall) allow() {
 // TestStoreDownForLong takes the store away until more is committed than may wait
 // for it. The application does not notice. Afterwards the past lacks what did not
 // fit and nothing else, and has begun one new generation, which continues the old.
-func TestStoreDownForLong(t *testing.T) {
+func TestStoreDownForLong(t *testing.T) { inModes(t, testStoreDownForLong) }
+
+func testStoreDownForLong(t *testing.T, m mode) {
 	store, s := stalling(t)
 	w := newWorld(t, store, "-interval", "50ms", "-spool-limit", "1MiB")
+	w.mode = m
 	w.mount()
 	busy, err := openLedger(w, "busy.db", "PRAGMA wal_autocheckpoint=50")
 	if err != nil {

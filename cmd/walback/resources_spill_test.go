@@ -77,19 +77,22 @@ func raced() bool {
 func TestTransactionLargerThanMemory(t *testing.T) {
 	plain := buildPlain(t)
 	t.Run("WAL", func(t *testing.T) {
-		testLargeTransaction(t, plain, storetest.Versitygw(t).URL("databases"), "WAL")
+		inModes(t, func(t *testing.T, m mode) {
+			testLargeTransaction(t, m, plain, storetest.Versitygw(t).URL("databases"), "WAL")
+		})
 	})
-	t.Run("DELETE", func(t *testing.T) {
-		testLargeTransaction(t, plain, generations.URL{Scheme: "file", Dir: filepath.Join(t.TempDir(), "store")}, "DELETE")
+	t.Run("DELETE", func(t *testing.T) { // which is never passed
+		testLargeTransaction(t, intercepted, plain, generations.URL{Scheme: "file", Dir: filepath.Join(t.TempDir(), "store")}, "DELETE")
 	})
 }
 
-func testLargeTransaction(t *testing.T, plain string, store generations.URL, mode string) {
+func testLargeTransaction(t *testing.T, m mode, plain string, store generations.URL, journal string) {
 	size := *spillSize << 20
 	w := newWorld(t, store, "-interval", "100ms")
+	w.mode = m
 	w.wrap = func(cmd *exec.Cmd) { cmd.Path = plain }
 	w.mount()
-	l, err := openLedger(w, "app.db", "PRAGMA journal_mode="+mode, "PRAGMA cache_size=-2000")
+	l, err := openLedger(w, "app.db", "PRAGMA journal_mode="+journal, "PRAGMA cache_size=-2000")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -245,7 +245,12 @@ func statText(name string) string {
 // mount: what they may, and whose the files are that they make, is the same.
 func TestOtherUsers(t *testing.T) {
 	needRoot(t)
+	inModes(t, testOtherUsers)
+}
+
+func testOtherUsers(t *testing.T, m mode) {
 	w := newWorld(t, generations.URL{Scheme: "file", Dir: filepath.Join(t.TempDir(), "store")}, "-allow-other")
+	w.mode = m
 	plain := t.TempDir()
 	for _, dir := range []string{plain, w.dir} {
 		openToAll(t, dir)
@@ -292,7 +297,12 @@ func TestOtherUsers(t *testing.T) {
 // that it is mounted on.
 func TestUsersShareDatabase(t *testing.T) {
 	needRoot(t)
+	inModes(t, testUsersShareDatabase)
+}
+
+func testUsersShareDatabase(t *testing.T, m mode) {
 	w := newWorld(t, generations.URL{Scheme: "file", Dir: filepath.Join(t.TempDir(), "store")}, "-allow-other")
+	w.mode = m
 	programs := programsForAll(t)
 	openToAll(t, filepath.Dir(w.dir))
 	for _, dir := range []string{w.dir, w.history} {

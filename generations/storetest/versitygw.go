@@ -51,10 +51,10 @@ func (g *Gateway) NewBucket(t testing.TB, name string) {
 // WALBACK_REQUIRE_TOOLS is set.
 func Versitygw(t testing.TB) *Gateway {
 	t.Helper()
-	g := &Gateway{Bucket: "bucket", Region: "us-east-1", Access: "walback-test", Secret: "walback-test-secret", data: t.TempDir()}
+	g := &Gateway{Bucket: "bucket", Region: "us-east-1", Access: access, Secret: secret, data: t.TempDir()}
 	g.Dir = filepath.Join(g.data, g.Bucket)
 	program := tool(t, "versitygw")
-	Credentials(t, g.Access, g.Secret)
+	Environment(t)
 	g.NewBucket(t, g.Bucket)
 	meta := t.TempDir()
 	for try := 1; ; try++ {
@@ -69,6 +69,19 @@ func Versitygw(t testing.TB) *Gateway {
 			t.Fatal(err)
 		}
 	}
+}
+
+// What a gateway wants to be told.
+const (
+	access = "walback-test"
+	secret = "walback-test-secret"
+)
+
+// Environment sets what Versitygw does, for a test whose subtests use gateways in
+// parallel: these may not set anything.
+func Environment(t testing.TB) {
+	t.Helper()
+	Credentials(t, access, secret)
 }
 
 // Credentials sets what the SDK's default chain finds, and nothing else.
@@ -87,7 +100,9 @@ func Credentials(t testing.TB, access, secret string) {
 		"AWS_EC2_METADATA_DISABLED":   "true",
 		"AWS_CA_BUNDLE":               "", // parsing one takes longer than most tests
 	} {
-		t.Setenv(name, value)
+		if os.Getenv(name) != value {
+			t.Setenv(name, value)
+		}
 	}
 }
 
