@@ -59,33 +59,5 @@ func (v *View) verify(sum wal.Checksum) error {
 	return nil
 }
 
-// Write writes the view to w as a snapshot for place, after verifying its
-// checksum; mark is where capture stood behind its transaction. After an error,
-// what was written is no pack.
-func Write(w io.Writer, place pack.Place, v *View, mark wal.Mark) (pack.Info, error) {
-	pw := pack.NewWriter(w, pack.Snapshot, v.pageSize, place, pack.WriterOptions{})
-	copiers := func(now *View) *copier {
-		// It is made beside applications that want the processors and the memory.
-		c := newCopier(now, 1)
-		c.supply.most = supplyFirst
-		return c
-	}
-	err := v.each(context.Background(), copiers, func(first wal.Pgno, pages []byte) error {
-		for i := 0; i < len(pages); i += v.pageSize {
-			if err := pw.Add(first+wal.Pgno(i/v.pageSize), v.at.ID, pages[i:i+v.pageSize]); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return pack.Info{}, err
-	}
-	if _, err := pw.Finish([]wal.TxnInfo{v.at}, mark); err != nil {
-		return pack.Info{}, err
-	}
-	return pw.Info(), nil
-}
-
 // errClosed is for whole copies of a closed view.
 var errClosed = fmt.Errorf("snapshot: the view is closed: %w", fs.ErrClosed)

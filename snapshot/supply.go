@@ -43,8 +43,7 @@ type supply struct {
 	bytes  int64
 
 	mu    sync.Mutex
-	limit int64 // from supplyFirst to most; guarded by mu
-	most  int64
+	limit int64         // from supplyFirst to supplyMost; guarded by mu
 	taken int64         // memory of requests in use; guarded by mu
 	spare [][]byte      // memory of those that are not any more; guarded by mu
 	freed chan struct{} // closed when there may be room, and replaced; guarded by mu
@@ -74,7 +73,7 @@ type request struct {
 func newSupply(sources []source) *supply {
 	s := &supply{
 		sources: sources, slots: semaphore.NewWeighted(maxRequests),
-		limit: supplyFirst, most: supplyMost, freed: make(chan struct{}),
+		limit: supplyFirst, freed: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
@@ -243,7 +242,7 @@ func (s *supply) room() {
 func (s *supply) grow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.limit = min(2*s.limit, s.most)
+	s.limit = min(2*s.limit, supplyMost)
 	s.room()
 }
 

@@ -228,7 +228,6 @@ func TestChecksum(t *testing.T) {
 	for name, err := range map[string]error{
 		"WriteTo": second(v.WriteTo(io.Discard)),
 		"CopyTo":  v.CopyTo(t.Context(), io.Discard, CopyOptions{}),
-		"Write":   second(Write(io.Discard, pack.Place{}, v, l.mark(1))),
 	} {
 		if !errors.Is(err, ErrChecksum) || !errors.Is(err, pack.ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)
@@ -356,28 +355,6 @@ func TestCopyErrors(t *testing.T) {
 	if n, err := v.WriteTo(pw); n != 0 || !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("WriteTo what is closed: %d, %v", n, err)
 	}
-}
-
-// TestWrite: a view written as a snapshot shows the same database.
-func TestWrite(t *testing.T) {
-	r := rand.New(rand.NewPCG(10, 10))
-	l := begin(r, 512, 60)
-	for range 9 {
-		l.commit(r, 40+r.IntN(40), 9)
-	}
-	v := l.view(t, 6, l.segment(t, 1, 10), l.snapshot(t, 0))
-	var b bytes.Buffer
-	place := pack.Place{Generation: generation, Name: "snapshot/7"}
-	info, err := Write(&b, place, v, l.mark(6))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := object{place, b.Bytes()}.mustOpen(t)
-	if err := s.Verify(); err != nil || s.Info() != info {
-		t.Errorf("%v; Write returned %+v, the pack has %+v", err, info, s.Info())
-	}
-	check(t, r, l.view(t, 6, s), l.images[6])
-	check(t, r, l.view(t, 9, l.segment(t, 7, 10), s), l.images[9])
 }
 
 // TestReadOnly: two bytes of page 1 are changed, for any reader.
