@@ -235,7 +235,7 @@ func (f *filler) take(ctx context.Context, w *window, p *piece) error {
 		return err
 	}
 	for _, at := range all {
-		copy(w.bytes[int(at.page)*size:][:size], group[int(at.slot)*size:])
+		group.Read(int(at.slot), w.bytes[int(at.page)*size:][:size])
 	}
 	return nil
 }
@@ -250,21 +250,29 @@ func (f *filler) decode(ctx context.Context, p *piece, dst []byte) error {
 	return err
 }
 
+// open decodes a group, in dst if there is room.
+func (f *filler) open(ctx context.Context, p *piece, dst []byte) (*pack.Pages, error) {
+	stored, err := f.supply.wait(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return f.v.sources[p.source].OpenGroup(p.group, p.Extent, stored, dst)
+}
+
 // sharedGroup is decoded by whoever comes first.
 type sharedGroup struct {
 	once  sync.Once
-	pages []byte
+	pages *pack.Pages
 	err   error
 }
 
-// load returns the decoded group, valid until the next call.
-func (f *filler) load(ctx context.Context, p *piece) ([]byte, error) {
-	size := p.Count * f.v.pageSize
+// load returns the pages of a group, valid until the next call.
+func (f *filler) load(ctx context.Context, p *piece) (*pack.Pages, error) {
 	if !p.edge {
-		if cap(f.group) < size+pack.DecodeSlack {
-			f.group = make([]byte, size+pack.DecodeSlack)
+		if size := p.Count*f.v.pageSize + pack.DecodeSlack; cap(f.group) < size {
+			f.group = make([]byte, size)
 		}
-		return f.group[:size], f.decode(ctx, p, f.group)
+		return f.open(ctx, p, f.group)
 	}
 	shared, ok := f.groups.Get(p.groupID)
 	if !ok {
@@ -273,9 +281,6 @@ func (f *filler) load(ctx context.Context, p *piece) ([]byte, error) {
 			shared = other
 		}
 	}
-	shared.once.Do(func() {
-		shared.pages = make([]byte, size)
-		shared.err = f.decode(ctx, p, shared.pages)
-	})
+	shared.once.Do(func() { shared.pages, shared.err = f.open(ctx, p, nil) })
 	return shared.pages, shared.err
 }

@@ -144,3 +144,80 @@ func BenchmarkMerge(b *testing.B) {
 		}
 	}
 }
+
+// segments are of commits that SQLite has made.
+func segments(b *testing.B, do func(b *testing.B, c commits)) {
+	b.Run("small", func(b *testing.B) { do(b, smallCommits(b, 10_000)) })
+	b.Run("shop", func(b *testing.B) { do(b, shopCommits(b, 5000)) })
+}
+
+// BenchmarkSegment writes a segment.
+func BenchmarkSegment(b *testing.B) {
+	segments(b, func(b *testing.B, c commits) {
+		b.SetBytes(int64(len(c.versions) * c.pageSize))
+		b.ReportAllocs()
+		size := 0
+		for b.Loop() {
+			size = len(c.write(b, WriterOptions{}))
+		}
+		b.ReportMetric(float64(size)/float64(len(c.txns)), "B/commit")
+	})
+}
+
+// BenchmarkSegmentAll reads all of a segment.
+func BenchmarkSegmentAll(b *testing.B) {
+	segments(b, func(b *testing.B, c commits) {
+		r := open(b, c.write(b, WriterOptions{}), testPlace)
+		b.SetBytes(r.Info().Versions * int64(c.pageSize))
+		b.ReportAllocs()
+		for b.Loop() {
+			for _, err := range r.All(0) {
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+	})
+}
+
+// BenchmarkSegmentRead reads pages of a segment, the group of each decoded anew,
+// and tells how many bytes that fetches and keeps.
+func BenchmarkSegmentRead(b *testing.B) {
+	segments(b, func(b *testing.B, c commits) {
+		r := open(b, c.write(b, WriterOptions{}), testPlace)
+		var refs []Ref
+		fetched, kept := 0, 0
+		for ref, err := range r.Refs(0) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			refs = append(refs, ref)
+			e, err := r.Extent(ref.Group)
+			if err != nil {
+				b.Fatal(err)
+			}
+			fetched += e.Stored
+		}
+		page := make([]byte, c.pageSize)
+		r.memory = keepsNothing{&kept}
+		i := 0
+		b.ReportAllocs()
+		for b.Loop() {
+			i = (i + 997) % len(refs)
+			if err := r.Read(refs[i], page); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(fetched)/float64(len(refs)), "B-fetched")
+		b.ReportMetric(float64(kept)/float64(b.N), "B-kept")
+	})
+}
+
+// keepsNothing keeps nothing, and counts what it should keep.
+type keepsNothing struct{ size *int }
+
+func (m keepsNothing) Get(_ int64, load func() (any, int, error)) (any, error) {
+	v, n, err := load()
+	*m.size += n
+	return v, err
+}

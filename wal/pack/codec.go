@@ -11,8 +11,9 @@ import (
 
 // The first byte of every block before it is sealed.
 const (
-	codecRaw  = 0 // the rest is the plaintext
-	codecZstd = 1 // the rest is one zstd frame that states its content size
+	codecRaw         = 0 // the rest is the plaintext
+	codecZstd        = 1 // the rest is one zstd frame that states its content size
+	codecDifferences = 2 // the same, of the differences of pages (difference.go); groups only
 )
 
 // maxRatio is the most bytes of content that one byte of a zstd frame can stand
@@ -59,9 +60,7 @@ var (
 func appendBlock(dst, plain []byte, raw bool) []byte {
 	n := len(dst)
 	if !raw {
-		e := encoders.Get().(*zstd.Encoder)
-		dst = e.EncodeAll(plain, append(dst, codecZstd))
-		encoders.Put(e)
+		dst = appendFrame(append(dst, codecZstd), plain)
 		if len(dst)-n < 1+len(plain) {
 			return dst
 		}
@@ -70,16 +69,23 @@ func appendBlock(dst, plain []byte, raw bool) []byte {
 	return append(append(dst, codecRaw), plain...)
 }
 
+// appendFrame appends a zstd frame of content to dst.
+func appendFrame(dst, content []byte) []byte {
+	e := encoders.Get().(*zstd.Encoder)
+	defer encoders.Put(e)
+	return e.EncodeAll(content, dst)
+}
+
 // The errors of decodeBlock become part of a CorruptError.
 var (
 	errEmptyBlock = errors.New("empty block")
 	errNoFrame    = errors.New("no zstd frame that states its size")
 )
 
-// decodeBlock decodes a block whose plaintext has at most limit bytes. The
-// result lies in dst's memory when that is large enough, of which DecodeSlack
-// bytes behind it may be written to as well; with a nil dst, it may lie in block
-// itself.
+// decodeBlock decodes a block whose plaintext has at most limit bytes and is not
+// of differences. The result lies in dst's memory when that is large enough, of
+// which DecodeSlack bytes behind it may be written to as well, or in new memory;
+// with a nil dst, it may lie in block itself.
 func decodeBlock(dst, block []byte, limit int) ([]byte, error) {
 	if len(block) == 0 {
 		return nil, errEmptyBlock
@@ -95,35 +101,44 @@ func decodeBlock(dst, block []byte, limit int) ([]byte, error) {
 		}
 		return data, nil
 	case codecZstd:
-		var h zstd.Header
-		if err := h.Decode(data); err != nil {
-			return nil, err
-		}
-		if h.Skippable || !h.HasFCS {
-			return nil, errNoFrame
-		}
-		if h.FrameContentSize > uint64(limit) {
-			return nil, fmt.Errorf("block of %d bytes where %d are the most", h.FrameContentSize, limit)
-		}
-		if h.FrameContentSize > maxRatio*uint64(len(data)) {
-			return nil, fmt.Errorf("%d bytes that state %d as their content", len(data), h.FrameContentSize)
-		}
-		size := int(h.FrameContentSize)
-		dst = slices.Grow(dst[:0], size)
-		room := size
-		if cap(dst) >= size+DecodeSlack {
-			room += DecodeSlack
-		}
-		d := decoders.Get().(*zstd.Decoder)
-		defer decoders.Put(d)
-		plain, err := d.DecodeAll(data, dst[:0:room])
-		if err != nil {
-			return nil, err
-		}
-		if len(plain) != size {
-			return nil, errNoFrame
-		}
-		return plain, nil
+		return decodeFrame(dst, data, limit)
 	}
 	return nil, fmt.Errorf("unknown codec %d", codec)
+}
+
+// decodeFrame decodes a zstd frame whose content has at most limit bytes, as
+// decodeBlock does.
+func decodeFrame(dst, data []byte, limit int) ([]byte, error) {
+	var h zstd.Header
+	if err := h.Decode(data); err != nil {
+		return nil, err
+	}
+	if h.Skippable || !h.HasFCS {
+		return nil, errNoFrame
+	}
+	if h.FrameContentSize > uint64(limit) {
+		return nil, fmt.Errorf("block of %d bytes where %d are the most", h.FrameContentSize, limit)
+	}
+	if h.FrameContentSize > maxRatio*uint64(len(data)) {
+		return nil, fmt.Errorf("%d bytes that state %d as their content", len(data), h.FrameContentSize)
+	}
+	size := int(h.FrameContentSize)
+	if dst != nil && cap(dst) < size { // it will be used again
+		dst = make([]byte, 0, size+DecodeSlack)
+	}
+	dst = slices.Grow(dst[:0], size)
+	room := size
+	if cap(dst) >= size+DecodeSlack {
+		room += DecodeSlack
+	}
+	d := decoders.Get().(*zstd.Decoder)
+	defer decoders.Put(d)
+	plain, err := d.DecodeAll(data, dst[:0:room])
+	if err != nil {
+		return nil, err
+	}
+	if len(plain) != size {
+		return nil, errNoFrame
+	}
+	return plain, nil
 }

@@ -99,10 +99,12 @@ func corpus(t *testing.T) map[string][]byte {
 	seed := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(n, 1)) }
 	one, several := newHistory(seed(1), 4096, 1, 40, 5), newHistory(seed(2), 512, 12, 60, 9)
 	many := newHistory(seed(3), 512, txnsPerTable+10, 30, 0)
+	often := newHistory(seed(4), 1024, 40, 8, 3)
 	files := map[string][]byte{
 		"one":     one.encode(t, testPlace, WriterOptions{}, 0, 1),
 		"several": several.encode(t, testPlace, WriterOptions{GroupSize: 2048}, 0, 12),
 		"raw":     several.encode(t, testPlace, WriterOptions{Raw: true}, 0, 12),
+		"often":   often.encode(t, testPlace, WriterOptions{}, 0, len(often.txns)),
 		"many":    many.encode(t, testPlace, WriterOptions{}, 0, len(many.txns)),
 	}
 	for name, fuzzy := range map[string]bool{"snapshot": false, "fuzzy": true} {

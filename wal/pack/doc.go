@@ -5,9 +5,10 @@
 //
 // Terms: a version is one page as one transaction left it, with the key
 // (page number, transaction). A group is a run of versions compressed as one
-// block, about 64 KiB of pages. A block is any piece of the object that is
-// sealed and opened as a whole: a group, an index block, the transaction table,
-// the root.
+// block: versions of a page as what differs from the one in front, so that a
+// group has about 64 KiB of whole pages, or many more versions. A block is any
+// piece of the object that is sealed and opened as a whole: a group, an index
+// block, the transaction table, the root.
 //
 //	+--------+---------+-----+---------+---------+-----+---------+------+------+---------+
 //	| header | group 0 | ... | group n | index 0 | ... | index m | txns | root | trailer |

@@ -30,6 +30,21 @@ func (f *fields) uvarint(max uint64) uint64 {
 	return v
 }
 
+// skip passes over n unsigned numbers, of any form.
+func (f *fields) skip(n int) {
+	for i := 0; n > 0; i++ {
+		if i == len(f.b) {
+			f.fail()
+			return
+		}
+		if f.b[i] < 0x80 {
+			if n--; n == 0 {
+				f.b = f.b[i+1:]
+			}
+		}
+	}
+}
+
 // varint takes a zigzag-coded signed number between -max and max.
 func (f *fields) varint(max int64) int64 {
 	u := f.uvarint(2 * uint64(max))

@@ -113,12 +113,15 @@ func (r *Reader) Read(ref Ref, dst []byte) error {
 	}
 	v, err := r.memory.Get(e.Off, func() (any, int, error) {
 		pages, err := r.readGroup(nil, nil, ref.Group, e)
-		return pages, len(pages), err
+		if err != nil {
+			return nil, 0, err
+		}
+		return pages, pages.memory(), nil
 	})
 	if err != nil {
 		return err
 	}
-	copy(dst, v.([]byte)[ref.Slot*r.root.PageSize:])
+	v.(*Pages).Read(ref.Slot, dst)
 	return r.checkPage(ref, e.Off, dst)
 }
 
@@ -130,9 +133,9 @@ func (r *Reader) checkPage(ref Ref, off int64, page []byte) error {
 	return nil
 }
 
-// readGroup reads and decodes a group as decode does; buf is memory for the
+// readGroup reads and decodes a group as decodePages does; buf is memory for the
 // stored bytes.
-func (r *Reader) readGroup(dst, buf []byte, group int, e Extent) ([]byte, error) {
+func (r *Reader) readGroup(dst, buf []byte, group int, e Extent) (*Pages, error) {
 	in, off, err := r.part(e.Off)
 	if err != nil {
 		return nil, err
@@ -144,20 +147,19 @@ func (r *Reader) readGroup(dst, buf []byte, group int, e Extent) ([]byte, error)
 	return r.decodeGroup(dst, stored, group, e)
 }
 
-// decodeGroup decodes the stored bytes of a group as decode does.
-func (r *Reader) decodeGroup(dst, stored []byte, group int, e Extent) ([]byte, error) {
+// decodeGroup decodes the stored bytes of a group as decodePages does.
+func (r *Reader) decodeGroup(dst, stored []byte, group int, e Extent) (*Pages, error) {
 	r, off, err := r.part(e.Off)
 	if err != nil {
 		return nil, err
 	}
-	e.Off = off
-	size := e.Count * r.root.PageSize
-	pages, err := r.decode(dst, stored, e.Off, size, fmt.Sprintf("group %d", group))
-	if err != nil {
-		return nil, err
+	var pages *Pages
+	block, err := r.sealer.Open(stored, r.place, off)
+	if err == nil {
+		pages, err = decodePages(dst, block, e.Count, r.root.PageSize)
 	}
-	if len(pages) != size {
-		return nil, r.corrupt(e.Off, "group %d has %d bytes, want %d", group, len(pages), size)
+	if err != nil {
+		return nil, r.corrupt(off, "group %d: %v", group, err)
 	}
 	return pages, nil
 }

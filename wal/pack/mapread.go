@@ -205,16 +205,19 @@ func (r *Reader) readMapped(ref Ref, dst []byte) error {
 	}
 	v, err := in.memory.Get(off, func() (any, int, error) {
 		pages, err := r.readGroup(nil, nil, ref.Group, e)
-		return pages, len(pages), err
+		if err != nil {
+			return nil, 0, err
+		}
+		return pages, pages.memory(), nil
 	})
 	if err != nil {
 		return err
 	}
-	pages, ok := v.([]byte)
-	if !ok || len(pages) != e.Count*r.root.PageSize {
+	pages, ok := v.(*Pages)
+	if !ok || pages.count() != e.Count {
 		return in.corrupt(off, "no group of %d pages is here", e.Count)
 	}
-	copy(dst, pages[ref.Slot*r.root.PageSize:])
+	pages.Read(ref.Slot, dst)
 	return in.checkPage(ref, off, dst)
 }
 

@@ -53,7 +53,7 @@ func (m *ownMemory) Get(off int64, load func() (any, int, error)) (any, error) {
 			return v, nil
 		}
 		v, _, err := load()
-		if _, group := v.([]byte); err == nil && group {
+		if _, group := v.(*Pages); err == nil && group {
 			m.last.Store(&kept{off, v})
 		} else if err == nil { // a leaf of a map
 			m.meta.Store(off, v)

@@ -20,9 +20,10 @@ type history struct {
 }
 
 // newHistory makes up n transactions of up to pages pages each, on a database of
-// about size pages; some shrink it.
+// about size pages; some shrink it, and some change little of a page.
 func newHistory(r *rand.Rand, pageSize, n, size, pages int) *history {
 	h := &history{pageSize: pageSize, versions: map[wal.Pgno]map[wal.TXID][]byte{}}
+	last := map[wal.Pgno][]byte{}
 	id, at := wal.TXID(1+r.IntN(1000)), wal.Time(1_700_000_000_000_000+r.Int64N(1e12))
 	for range n {
 		t := wal.TxnInfo{ID: id, Time: at, Size: wal.Pgno(1 + r.IntN(size)), Checksum: wal.Checksum(r.Uint64())}
@@ -34,7 +35,12 @@ func newHistory(r *rand.Rand, pageSize, n, size, pages int) *history {
 			if h.versions[p][id] == nil {
 				t.Pages++
 			}
-			h.versions[p][id] = randomPage(r, pageSize)
+			if before := last[p]; before != nil && r.IntN(2) == 0 {
+				h.versions[p][id] = changedPage(r, before)
+			} else {
+				h.versions[p][id] = randomPage(r, pageSize)
+			}
+			last[p] = h.versions[p][id]
 		}
 		h.txns = append(h.txns, t)
 		id++
@@ -50,6 +56,16 @@ func randomPage(r *rand.Rand, pageSize int) []byte {
 		b[i] = byte(r.Uint32())
 	}
 	return b
+}
+
+// changedPage returns a page of which a transaction has changed a little.
+func changedPage(r *rand.Rand, page []byte) []byte {
+	page = slices.Clone(page)
+	for range r.IntN(4) {
+		from := r.IntN(len(page))
+		copy(page[from:], randomPage(r, 4*(1+r.IntN(20))))
+	}
+	return page
 }
 
 func (h *history) mark() wal.Mark {

@@ -13,9 +13,11 @@ type cursor struct {
 	next   func() (Ref, error, bool)
 	stop   func()
 	group  int
-	off    int64  // of group
-	pages  []byte // of group
-	stored []byte // memory for its stored bytes
+	off    int64 // of group
+	pages  *Pages
+	slot   int    // of page
+	page   []byte // the last one, when pages are differences
+	stored []byte // memory for the stored bytes of the group
 	buf    []byte // memory for decoding it
 }
 
@@ -37,8 +39,7 @@ func (c *cursor) read() (Version, bool, error) {
 			return Version{}, false, err
 		}
 	}
-	n := c.r.root.PageSize
-	page := c.pages[ref.Slot*n:][:n:n]
+	page := c.at(ref.Slot)
 	if err := c.r.checkPage(ref, c.off, page); err != nil {
 		return Version{}, false, err
 	}
@@ -53,12 +54,31 @@ func (c *cursor) load(group int) error {
 	if cap(c.stored) < e.Stored {
 		c.stored = make([]byte, 0, e.Stored)
 	}
-	if n := e.Count*c.r.root.PageSize + DecodeSlack; cap(c.buf) < n {
-		c.buf = make([]byte, 0, n)
+	if c.buf == nil {
+		c.buf = []byte{} // nothing may lie in c.stored
 	}
-	c.pages, err = c.r.readGroup(c.buf, c.stored, group, e)
-	c.group, c.off = group, e.Off
-	return err
+	if c.pages, err = c.r.readGroup(c.buf, c.stored, group, e); err != nil {
+		return err
+	}
+	c.buf = c.pages.stored()
+	c.group, c.off, c.slot = group, e.Off, -1
+	return nil
+}
+
+// at returns the page at slot, which is not in front of the one it returned last.
+func (c *cursor) at(slot int) []byte {
+	n := c.r.root.PageSize
+	if c.pages.at == nil {
+		return c.pages.plain[slot*n:][:n:n]
+	}
+	if c.page == nil {
+		c.page = make([]byte, n)
+	}
+	for c.slot < slot {
+		c.slot++
+		c.pages.advance(c.page, c.slot)
+	}
+	return c.page
 }
 
 // All yields the versions in the order of (page, transaction), beginning with

@@ -1,6 +1,9 @@
 package pack
 
-import "context"
+import (
+	"bytes"
+	"context"
+)
 
 // Extent is where a group lies in the object. In a map, Off tells which object it
 // is too: groups of different objects are far apart.
@@ -51,13 +54,30 @@ func (r *Reader) ReadStored(ctx context.Context, b []byte, off int64, arrived fu
 	return nil
 }
 
-// DecodeGroup returns the pages of all versions of the group at e, whose stored
-// bytes ReadStored has read, one behind the other by slot: in dst's memory if
-// there is room, otherwise in new memory.
+// OpenGroup returns the pages of the group at e, whose stored bytes ReadStored has
+// read. They lie in dst's memory if there is room, otherwise in new memory.
+func (r *Reader) OpenGroup(group int, e Extent, stored, dst []byte) (*Pages, error) {
+	if dst == nil {
+		dst = []byte{} // not in stored
+	}
+	return r.decodeGroup(dst, stored, group, e)
+}
+
+// DecodeGroup returns the pages of the group as OpenGroup does, but one behind the
+// other, by slot. It is for groups whose pages are of a row, which are no
+// differences.
 func (r *Reader) DecodeGroup(group int, e Extent, stored, dst []byte) ([]byte, error) {
 	size := e.Count * r.root.PageSize
 	if cap(dst) < size {
 		dst = make([]byte, 0, size)
 	}
-	return r.decodeGroup(dst, stored, group, e)
+	pages, err := r.decodeGroup(dst, stored, group, e)
+	if err != nil {
+		return nil, err
+	}
+	if pages.at == nil {
+		return pages.plain, nil
+	}
+	pages.content = bytes.Clone(pages.content) // it may lie in dst
+	return pages.appendTo(dst[:0]), nil
 }

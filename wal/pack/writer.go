@@ -14,8 +14,8 @@ import (
 // WriterOptions says how a pack is written; the zero value is fine for segments
 // and snapshots.
 type WriterOptions struct {
-	// GroupSize is about how many bytes of pages are compressed together:
-	// 64 KiB when zero, at least one page, at most 4 MiB.
+	// GroupSize is about how many bytes are compressed together, of pages or of
+	// what they differ in: 64 KiB when zero, at least one page, at most 4 MiB.
 	GroupSize int
 	// Raw compresses nothing: for pieces that are kept locally for a while.
 	Raw bool
@@ -27,6 +27,11 @@ type WriterOptions struct {
 	// Sealer protects the blocks: Checksummed when nil.
 	Sealer Sealer
 }
+
+// mostPlain is about how many bytes of pages a group has at most that are
+// differences. Twice as many would save an eighth of the bytes of small commits,
+// and reading one page would fetch half as much again.
+const mostPlain = 512 << 10
 
 // Writer writes a pack. It is not safe for concurrent use. A Writer that failed
 // stays failed: every later call returns the first error.
@@ -59,8 +64,7 @@ type added struct{ pages, max wal.Pgno }
 
 // group is one group on its way into the object.
 type group struct {
-	pages   []byte // behind the byte of codecRaw, so that it is a block as it is
-	count   int
+	pages   pagesCoder
 	keys    []byte        // as in the index block
 	sums    []byte        // likewise
 	first   version       // its first version, when it begins an index block
@@ -92,7 +96,7 @@ func NewWriter(w io.Writer, kind Kind, pageSize int, place Place, o WriterOption
 		sealer: o.Sealer,
 		root:   root{Info: Info{Kind: kind, PageSize: pageSize, Fuzzy: o.Fuzzy}},
 		added:  make(map[wal.TXID]*added),
-		group:  newGroup(),
+		group:  newGroup(pageSize),
 	}
 	switch {
 	case kind != Segment && kind != Snapshot:
@@ -137,6 +141,7 @@ func (w *Writer) add(pgno wal.Pgno, id wal.TXID, page []byte) error {
 	}
 	w.root.Versions++
 	w.root.MaxPgno = pgno
+	similar := pgno == w.last.pgno && w.group.pages.pages > 0 && !w.o.Raw
 	w.last.pgno, w.last.id = pgno, id
 
 	g := w.group
@@ -145,9 +150,8 @@ func (w *Writer) add(pgno wal.Pgno, id wal.TXID, page []byte) error {
 	}
 	g.keys = w.coder.append(g.keys, pgno, id)
 	g.sums = binary.BigEndian.AppendUint32(g.sums, pageSum(pgno, page))
-	g.pages = append(g.pages, page...)
-	g.count++
-	if len(g.pages)-1+w.root.PageSize > w.o.GroupSize {
+	g.pages.add(page, similar)
+	if g.pages.size()+w.root.PageSize > w.o.GroupSize || g.pages.plain()+w.root.PageSize > max(w.o.GroupSize, mostPlain) {
 		return w.cut()
 	}
 	return nil
@@ -176,28 +180,33 @@ func (w *Writer) cut() error {
 	if n := len(w.free); n > 0 {
 		w.group, w.free = w.free[n-1], w.free[:n-1]
 	} else {
-		w.group = newGroup()
+		w.group = newGroup(w.root.PageSize)
 	}
 	return nil
 }
 
 // groups are those that no Writer uses.
-var groups = sync.Pool{New: func() any { return &group{pages: []byte{codecRaw}} }}
+var groups = sync.Pool{New: func() any { return new(group) }}
 
-func newGroup() *group { return groups.Get().(*group) }
+func newGroup(pageSize int) *group {
+	g := groups.Get().(*group)
+	g.reset(pageSize)
+	return g
+}
 
 // encode makes the block of g.
 func (w *Writer) encode(g *group) {
 	if w.o.Raw {
-		g.block, g.pages = g.pages, g.block
+		g.block, g.pages.bytes = g.pages.bytes, g.block
 		return
 	}
-	g.block = appendBlock(g.block[:0], g.pages[1:], false)
+	g.block = g.pages.appendBlock(g.block[:0])
 }
 
 // reset empties g.
-func (g *group) reset() {
-	*g = group{pages: append(g.pages[:0], codecRaw), keys: g.keys[:0], sums: g.sums[:0], block: g.block[:0]}
+func (g *group) reset(pageSize int) {
+	g.pages.reset(pageSize)
+	*g = group{pages: g.pages, keys: g.keys[:0], sums: g.sums[:0], block: g.block[:0]}
 }
 
 // writeGroup writes the oldest of the running groups.
@@ -220,13 +229,13 @@ func (w *Writer) writeGroup() error {
 	}
 	e := &r.index[len(r.index)-1]
 	e.groups++
-	e.keys += g.count
+	e.keys += g.pages.pages
 	e.bytes += int64(stored)
-	w.index = appendGroupKeys(w.index, stored, g.count, g.keys, g.sums)
+	w.index = appendGroupKeys(w.index, stored, g.pages.pages, g.keys, g.sums)
 	if g.ends {
 		w.endIndex()
 	}
-	g.reset()
+	g.reset(r.PageSize)
 	w.free = append(w.free, g)
 	return nil
 }
@@ -276,8 +285,7 @@ func (w *Writer) Finish(txns []wal.TxnInfo, mark wal.Mark) (int64, error) {
 // release gives memory back that other Writers can use.
 func (w *Writer) release() {
 	for _, g := range append(w.free, w.group) {
-		if cap(g.pages) <= maxPooledGroup && cap(g.block) <= maxPooledGroup {
-			g.reset()
+		if g.pages.memory() <= maxPooledGroup && cap(g.block) <= maxPooledGroup {
 			groups.Put(g)
 		}
 	}
@@ -295,7 +303,7 @@ func (w *Writer) finish(txns []wal.TxnInfo, mark wal.Mark) error {
 	if err := w.check(txns, mark); err != nil {
 		return fmt.Errorf("pack %s: %w", w.place.Name, err)
 	}
-	if w.group.count > 0 {
+	if w.group.pages.pages > 0 {
 		if err := w.cut(); err != nil {
 			return err
 		}
