@@ -83,6 +83,9 @@ func Open(s Source) (*Database, error) {
 	if err != nil {
 		return nil, err
 	}
+	if h.PageSize != len(page) {
+		return nil, fmt.Errorf("%w: its header tells of pages of %d bytes, not %d", ErrDamaged, h.PageSize, len(page))
+	}
 	d.header = page[:wal.DatabaseHeaderSize]
 	d.usable = h.PageSize - h.Reserved
 	d.encoding = binary.BigEndian.Uint32(page[encodingAt:])

@@ -339,6 +339,17 @@ func TestWhatIsNoTable(t *testing.T) {
 	take(t, file, t.TempDir(), "boxes_node") // what a virtual table keeps its content in is a table
 }
 
+// A header that tells of other pages than there are is not believed.
+func TestOtherPageSize(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "db")
+	fill(t, file, 1024, 10)
+	m := newImage(t, file)
+	m.bytes[16], m.bytes[17] = 0x10, 0 // 4096
+	if _, err := Open(m); !errors.Is(err, ErrDamaged) {
+		t.Errorf("opened: %v", err)
+	}
+}
+
 // discard takes everything.
 type discard struct{ bytes int64 }
 

@@ -396,4 +396,13 @@ func TestMapWriterRefuses(t *testing.T) {
 	if _, err := NewMapWriter(&short{3}, testPlace, m.txn, mappedPage, nil, WriterOptions{}); err != nil {
 		t.Error(err) // nothing is written so early
 	}
+	// More maps, each of the one before, than a leaf can tell apart.
+	last, err := NewMapWriter(io.Discard, testPlace, wal.TxnInfo{ID: 1}, mappedPage, nil, WriterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last.root.mapped.self.number = maxObject + 1
+	if _, err := last.Finish(); err == nil {
+		t.Error("a map is written that nobody can read")
+	}
 }

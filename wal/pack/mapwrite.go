@@ -3,7 +3,6 @@ package pack
 import (
 	"bufio"
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -318,8 +317,8 @@ func (m *MapWriter) checkObjects() error {
 			return fmt.Errorf("pack %s: cannot refer to %s of generation %s as object %d", m.place.Name, o.Place.Name, o.Place.Generation, o.number)
 		}
 	}
-	if m.off > maxOffset {
-		return errors.New("pack: the map is too large")
+	if n := m.root.mapped.self.number; n > maxObject || m.off > maxOffset {
+		return fmt.Errorf("pack %s: cannot be object %d of %d bytes", m.place.Name, n, m.off)
 	}
 	return nil
 }
