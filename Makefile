@@ -40,10 +40,12 @@ test-large: ## read a row of the past of a database of more than 1 GiB; prints f
 	WALBACK_REQUIRE_TOOLS=1 CGO_ENABLED=1 \
 		$(GO) test -count 1 -timeout $(TESTTIMEOUT) -run '^TestColdSelect$$' -v ./cmd/walback -cold.size=1100
 
-lint: $(BIN)/staticcheck ## gofmt, go vet and staticcheck
-	@echo "lint: gofmt, vet, staticcheck"
+lint: $(BIN)/staticcheck ## gofmt, no file too long to read, go vet and staticcheck
+	@echo "lint: gofmt, length, vet, staticcheck"
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$(git ls-files '*.go')); \
 		if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
+	@long=$$(git ls-files '*.go' | xargs wc -l | awk '$$2 != "total" && $$1 > 500'); \
+		if [ -n "$$long" ]; then echo "split these, of more than 500 lines:"; echo "$$long"; exit 1; fi
 	@$(GO) vet ./...
 	@$(BIN)/staticcheck ./...
 
