@@ -67,7 +67,7 @@ func writeTxns(w *pack.Writer, txns []*wal.Txn) (int64, error) {
 	for v := range versions(txns) {
 		page, err := pages.read(v)
 		if err == nil {
-			err = w.Add(v.Pgno, v.txn.ID, page)
+			err = w.AddSummed(v.Pgno, v.txn.ID, page, uint32(v.Sum)) // as read has made sure
 		}
 		if err != nil {
 			return 0, err

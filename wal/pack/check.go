@@ -54,11 +54,35 @@ func adjoin(a, b wal.TxnInfo) error {
 	return nil
 }
 
+// tally counts the versions of each transaction.
+type tally struct {
+	of    map[wal.TXID]*added
+	spare []added
+}
+
+// added are the versions of one transaction. They come in the order of pages, so
+// max is the last one's.
+type added struct{ pages, max wal.Pgno }
+
+func newTally() tally { return tally{of: make(map[wal.TXID]*added)} }
+
+func (t *tally) add(p wal.Pgno, id wal.TXID) {
+	a := t.of[id]
+	if a == nil {
+		if len(t.spare) == 0 { // there may be many transactions
+			t.spare = make([]added, min(max(len(t.of), 1), 1024))
+		}
+		a, t.spare = &t.spare[0], t.spare[1:]
+		t.of[id] = a
+	}
+	a.pages, a.max = a.pages+1, p
+}
+
 // checkAdded compares txns with the versions a pack has of them.
-func checkAdded(kind Kind, txns []wal.TxnInfo, versions map[wal.TXID]*added) error {
+func checkAdded(kind Kind, txns []wal.TxnInfo, versions tally) error {
 	seen := 0
 	for _, t := range txns {
-		a := versions[t.ID]
+		a := versions.of[t.ID]
 		if a == nil {
 			a = new(added)
 		} else {
@@ -71,9 +95,9 @@ func checkAdded(kind Kind, txns []wal.TxnInfo, versions map[wal.TXID]*added) err
 			return fmt.Errorf("%d pages of transaction %d, which wrote %d", a.pages, t.ID, t.Pages)
 		}
 	}
-	if seen != len(versions) {
+	if seen != len(versions.of) {
 		return fmt.Errorf("versions of %d transactions that are not among %d to %d",
-			len(versions)-seen, txns[0].ID, txns[len(txns)-1].ID)
+			len(versions.of)-seen, txns[0].ID, txns[len(txns)-1].ID)
 	}
 	return nil
 }

@@ -103,7 +103,7 @@ func mergeVersions(w *Writer, in []share) error {
 	heap.Init(&q)
 	for len(q) > 0 {
 		h := q[0]
-		if err := w.Add(h.Pgno, h.TXID, h.Data); err != nil {
+		if err := w.AddSummed(h.Pgno, h.TXID, h.Data, h.Sum); err != nil {
 			return err
 		}
 		if err := h.advance(); err != nil {

@@ -62,6 +62,7 @@ type Version struct {
 	Pgno wal.Pgno
 	TXID wal.TXID
 	Data []byte
+	Sum  uint32 // the lower half of its checksum, which was verified
 }
 
 // ErrVersion is what the error about an intact pack of a later format version

@@ -43,7 +43,7 @@ func (c *cursor) read() (Version, bool, error) {
 	if err := c.r.checkPage(ref, c.off, page); err != nil {
 		return Version{}, false, err
 	}
-	return Version{ref.Pgno, ref.TXID, page}, true, nil
+	return Version{ref.Pgno, ref.TXID, page, ref.Sum}, true, nil
 }
 
 func (c *cursor) load(group int) error {

@@ -24,19 +24,15 @@ func (r *Reader) Verify() error {
 	if shrinks(txns) != r.root.Shrinks {
 		return r.corrupt(r.rootAt, "root and transaction table differ on whether the database shrinks")
 	}
-	versions := make(map[wal.TXID]*added)
+	versions := newTally()
 	last := wal.Pgno(0)
 	sums := wal.NewPageSums(r.root.PageSize) // of a snapshot or map
 	for v, err := range r.All(0) {
 		if err != nil {
 			return err
 		}
-		a := versions[v.TXID]
-		if a == nil {
-			a = new(added)
-			versions[v.TXID] = a
-		}
-		a.pages, a.max, last = a.pages+1, v.Pgno, v.Pgno
+		versions.add(v.Pgno, v.TXID)
+		last = v.Pgno
 		if r.root.Kind != Segment {
 			sums.Set(v.Pgno, wal.PageSum(v.Pgno, v.Data))
 		}

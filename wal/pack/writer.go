@@ -48,7 +48,7 @@ type Writer struct {
 		pgno wal.Pgno
 		id   wal.TXID
 	}
-	added map[wal.TXID]*added // what was added for each transaction
+	added tally
 
 	coder   keyCoder
 	group   *group   // being filled
@@ -57,10 +57,6 @@ type Writer struct {
 	index   []byte // plaintext of the index block being filled
 	indexes [][]byte
 }
-
-// added counts the versions of one transaction. Versions come in the order of
-// pages, so max is the last one's.
-type added struct{ pages, max wal.Pgno }
 
 // group is one group on its way into the object.
 type group struct {
@@ -95,7 +91,7 @@ func NewWriter(w io.Writer, kind Kind, pageSize int, place Place, o WriterOption
 		o:      o,
 		sealer: o.Sealer,
 		root:   root{Info: Info{Kind: kind, PageSize: pageSize, Fuzzy: o.Fuzzy}},
-		added:  make(map[wal.TXID]*added),
+		added:  newTally(),
 		group:  newGroup(pageSize),
 	}
 	switch {
@@ -114,13 +110,19 @@ func NewWriter(w io.Writer, kind Kind, pageSize int, place Place, o WriterOption
 // Add adds a version. Versions come in ascending order of (pgno, id), and a
 // snapshot has only one of each page. The page is copied.
 func (w *Writer) Add(pgno wal.Pgno, id wal.TXID, page []byte) error {
+	return w.AddSummed(pgno, id, page, pageSum(pgno, page))
+}
+
+// AddSummed is Add for whom has made sure that sum is the lower half of the page's
+// checksum.
+func (w *Writer) AddSummed(pgno wal.Pgno, id wal.TXID, page []byte, sum uint32) error {
 	if w.err == nil {
-		w.err = w.add(pgno, id, page)
+		w.err = w.add(pgno, id, page, sum)
 	}
 	return w.err
 }
 
-func (w *Writer) add(pgno wal.Pgno, id wal.TXID, page []byte) error {
+func (w *Writer) add(pgno wal.Pgno, id wal.TXID, page []byte, sum uint32) error {
 	switch {
 	case len(page) != w.root.PageSize:
 		return fmt.Errorf("pack %s: page %d has %d bytes, want %d", w.place.Name, pgno, len(page), w.root.PageSize)
@@ -130,12 +132,7 @@ func (w *Writer) add(pgno wal.Pgno, id wal.TXID, page []byte) error {
 		return fmt.Errorf("pack %s: page %d of transaction %d added behind page %d of transaction %d",
 			w.place.Name, pgno, id, w.last.pgno, w.last.id)
 	}
-	a := w.added[id]
-	if a == nil {
-		a = new(added)
-		w.added[id] = a
-	}
-	a.pages, a.max = a.pages+1, pgno
+	w.added.add(pgno, id)
 	if w.root.Versions == 0 {
 		w.root.MinPgno = pgno
 	}
@@ -149,7 +146,7 @@ func (w *Writer) add(pgno wal.Pgno, id wal.TXID, page []byte) error {
 		g.first = version{pgno, id}
 	}
 	g.keys = w.coder.append(g.keys, pgno, id)
-	g.sums = binary.BigEndian.AppendUint32(g.sums, pageSum(pgno, page))
+	g.sums = binary.BigEndian.AppendUint32(g.sums, sum)
 	g.pages.add(page, similar)
 	if g.pages.size()+w.root.PageSize > w.o.GroupSize || g.pages.plain()+w.root.PageSize > max(w.o.GroupSize, mostPlain) {
 		return w.cut()
