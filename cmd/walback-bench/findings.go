@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -112,15 +113,16 @@ func writeHistory(name string, about machine, h *history, found []finding) error
 	return os.WriteFile(name, b.Bytes(), 0o644)
 }
 
-// historyIn returns the part of a document about history, nil when it has none.
-func historyIn(name string) []byte {
+// historyIn returns the part of a document about history, nil when it has none, or
+// is not there yet.
+func historyIn(name string) ([]byte, error) {
 	text, err := os.ReadFile(name)
-	if err != nil {
-		return nil // then there is nothing to keep
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
 	}
 	_, part, ok := bytes.Cut(text, []byte(historyHeading))
-	if !ok {
-		return nil
+	if err != nil || !ok {
+		return nil, err
 	}
-	return append([]byte(historyHeading), part...)
+	return append([]byte(historyHeading), part...), nil
 }

@@ -8,9 +8,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"time"
-
 	"syscall"
+	"time"
 )
 
 // schema is that of every database: small rows, as of an application's log, and
@@ -50,6 +49,18 @@ func body(r *rand.Rand) []byte {
 
 // newRand gives the same values to all sides.
 func newRand() *rand.Rand { return rand.New(rand.NewPCG(1, 2)) }
+
+// inserting calls do with a statement that inserts a row, and what to make rows
+// of.
+func inserting(j job, text string, do func(c conn, insert prepared, r *rand.Rand) error) error {
+	return with(j, func(c conn) error {
+		insert, err := c.prepare(text)
+		if err != nil {
+			return err
+		}
+		return errors.Join(do(c, insert, newRand()), insert.Close())
+	})
+}
 
 // inTransactions calls f n times, per times in one transaction.
 func inTransactions(c conn, n, per int, f func() error) error {
@@ -124,14 +135,8 @@ func fillDatabase(j job, _ io.Writer) (result, error) {
 
 // commitAtFullSpeed commits transactions of Rows small rows for a time, or
 // Count of them.
-func commitAtFullSpeed(j job, _ io.Writer) (result, error) {
-	var res result
-	return res, with(j, func(c conn) error {
-		insert, err := c.prepare(insertSmall)
-		if err != nil {
-			return err
-		}
-		r := newRand()
+func commitAtFullSpeed(j job, _ io.Writer) (res result, err error) {
+	err = inserting(j, insertSmall, func(c conn, insert prepared, r *rand.Rand) error {
 		before, err := rusage()
 		if err != nil {
 			return err
@@ -150,8 +155,9 @@ func commitAtFullSpeed(j job, _ io.Writer) (result, error) {
 		if e2 == nil {
 			res.Log = info.Size()
 		}
-		return errors.Join(err, e, e2, insert.Close())
+		return errors.Join(err, e, e2)
 	})
+	return res, err
 }
 
 // over reports whether j is done.
@@ -179,26 +185,20 @@ func commitRows(c conn, insert prepared, n int, r *rand.Rand) error {
 }
 
 // loadInBulk inserts Bytes of large rows, a thousand in a transaction.
-func loadInBulk(j job, _ io.Writer) (result, error) {
-	var res result
-	return res, with(j, func(c conn) error {
-		insert, err := c.prepare(insertLarge)
-		if err != nil {
-			return err
-		}
-		r := newRand()
+func loadInBulk(j job, _ io.Writer) (res result, err error) {
+	err = inserting(j, insertLarge, func(c conn, insert prepared, r *rand.Rand) error {
 		began := time.Now()
-		err = inTransactions(c, int(j.Bytes/largeRow), 1000, func() error { return insert.exec(body(r)) })
+		err := inTransactions(c, int(j.Bytes/largeRow), 1000, func() error { return insert.exec(body(r)) })
 		res = result{Count: int(j.Bytes / largeRow), Seconds: time.Since(began).Seconds()}
-		return errors.Join(err, insert.Close())
+		return err
 	})
+	return res, err
 }
 
 // readPoints selects small rows by their key for a time, each in a transaction
 // of its own.
-func readPoints(j job, _ io.Writer) (result, error) {
-	var res result
-	return res, with(j, func(c conn) error {
+func readPoints(j job, _ io.Writer) (res result, err error) {
+	err = with(j, func(c conn) error {
 		if !j.EmptyLog {
 			if err := c.exec("UPDATE small SET at = at + 1 WHERE id = 1"); err != nil {
 				return err
@@ -218,4 +218,5 @@ func readPoints(j job, _ io.Writer) (result, error) {
 		res.Seconds = time.Since(began).Seconds()
 		return errors.Join(err, find.Close())
 	})
+	return res, err
 }

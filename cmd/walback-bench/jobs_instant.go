@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"time"
 )
 
@@ -18,25 +19,22 @@ func commitAlone(j job, _ io.Writer) (result, error) {
 	if err != nil {
 		return res, err
 	}
-	err = with(j, func(c conn) error {
-		insert, err := c.prepare(insertSmall)
-		if err != nil {
-			return err
-		}
-		r := newRand()
-		for res.Count = 0; res.Count < j.Count && err == nil; res.Count++ {
-			if err = arrivals.quiet(pause(res.Count)); err != nil {
-				break
+	err = inserting(j, insertSmall, func(c conn, insert prepared, r *rand.Rand) error {
+		for ; res.Count < j.Count; res.Count++ {
+			if err := arrivals.quiet(pause(res.Count)); err != nil {
+				return err
 			}
 			began := time.Now()
-			if err = commitRows(c, insert, 1, r); err != nil {
-				break
+			if err := commitRows(c, insert, 1, r); err != nil {
+				return err
 			}
-			var at time.Time
-			at, err = arrivals.next()
+			at, err := arrivals.next()
+			if err != nil {
+				return err
+			}
 			res.Times = append(res.Times, at.Sub(began).Seconds())
 		}
-		return errors.Join(err, insert.Close())
+		return nil
 	})
 	return res, errors.Join(err, arrivals.close())
 }
@@ -50,12 +48,7 @@ func pause(n int) time.Duration {
 // commitEveryTick commits a row every five milliseconds and prints its number,
 // for ever.
 func commitEveryTick(j job, out io.Writer) (result, error) {
-	return result{}, with(j, func(c conn) error {
-		insert, err := c.prepare(insertSmall)
-		if err != nil {
-			return err
-		}
-		r := newRand()
+	return result{}, inserting(j, insertSmall, func(c conn, insert prepared, r *rand.Rand) error {
 		for n := 1; ; n++ {
 			if err := commitRows(c, insert, 1, r); err != nil {
 				return err
@@ -69,14 +62,8 @@ func commitEveryTick(j job, out io.Writer) (result, error) {
 }
 
 // commitInPairs makes Count pairs of commits five milliseconds apart.
-func commitInPairs(j job, _ io.Writer) (result, error) {
-	var res result
-	return res, with(j, func(c conn) error {
-		insert, err := c.prepare(insertSmall)
-		if err != nil {
-			return err
-		}
-		r := newRand()
+func commitInPairs(j job, _ io.Writer) (res result, err error) {
+	err = inserting(j, insertSmall, func(c conn, insert prepared, r *rand.Rand) error {
 		for n := range j.Count {
 			err := commitRows(c, insert, 1, r)
 			p := pair{First: 2*n + 1, Between: time.Now().Add(2 * time.Millisecond)}
@@ -87,8 +74,9 @@ func commitInPairs(j job, _ io.Writer) (result, error) {
 			res.Pairs = append(res.Pairs, p)
 			time.Sleep(time.Duration(150+r.IntN(200)) * time.Millisecond)
 		}
-		return insert.Close()
+		return nil
 	})
+	return res, err
 }
 
 // readNewest returns the newest small row.

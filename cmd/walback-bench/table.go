@@ -117,6 +117,10 @@ const notes = `
 
 // writeReport writes docs/benchmarks.md.
 func writeReport(name string, about machine, s scale, sides []side, rows []row) error {
+	history, err := historyIn(name)
+	if err != nil {
+		return err
+	}
 	var b bytes.Buffer
 	b.WriteString("# Benchmarks\n\n" +
 		"`make bench` writes this file: it does the same work in turn on a plain directory, through a walback mount\n" +
@@ -135,6 +139,6 @@ func writeReport(name string, about machine, s scale, sides []side, rows []row) 
 		b.WriteString(r.markdown(sides))
 	}
 	b.WriteString(notes)
-	b.Write(historyIn(name))
+	b.Write(history)
 	return os.WriteFile(name, b.Bytes(), 0o644)
 }
