@@ -72,6 +72,7 @@ func (h stressHabits) hold(t *testing.T, m mode, commits int) {
 	defer func(d *daemon) {
 		if t.Failed() {
 			t.Log(d.log())
+			w.keep()
 		}
 	}(w.daemon)
 	h.Database = filepath.Join(w.dir, "app.db")
@@ -111,6 +112,17 @@ func (h stressHabits) hold(t *testing.T, m mode, commits int) {
 	if _, begun := w.lineages(); begun != 1 {
 		t.Errorf("%d generations, want 1", begun)
 	}
+}
+
+// keep copies what there is for somebody to look at (go test -artifacts).
+func (w *world) keep() {
+	to := w.t.ArtifactDir()
+	for _, dir := range []string{w.dir, w.store.Dir} {
+		if err := os.CopyFS(filepath.Join(to, filepath.Base(dir)), os.DirFS(dir)); err != nil {
+			w.t.Log(err)
+		}
+	}
+	w.t.Log("copied to ", to)
 }
 
 // run returns what the processes have committed, by number.

@@ -62,7 +62,7 @@ func (d *databaseNode) Open(ctx context.Context, flags uint32) (gofs.FileHandle,
 		return nil, 0, syscall.EROFS
 	}
 	if !d.addFile(nil) {
-		view, err := d.client.open(ctx, d.plan)
+		view, err := await(ctx, func(ctx context.Context) (*snapshot.View, error) { return d.client.open(ctx, d.plan) })
 		if err != nil {
 			return nil, 0, d.client.tree.failed("opening "+d.name(), err)
 		}
@@ -131,7 +131,7 @@ func (d *databaseNode) letGo(v *openView) {
 // interrupted, so it has a buffer of its own.
 func (d *databaseNode) Read(ctx context.Context, _ gofs.FileHandle, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
 	v := d.use()
-	r, err := await(ctx, func() (*result, error) {
+	r, err := await(ctx, func(context.Context) (*result, error) {
 		defer d.letGo(v)
 		r := d.client.tree.buffer(len(dest))
 		var err error

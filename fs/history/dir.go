@@ -60,7 +60,7 @@ func (t *tree) changed(ctx context.Context, path string) wal.Time {
 	c := t.opened[path]
 	t.mu.Unlock()
 	if c != nil && c.looked.Load() {
-		if last, ok, err := c.newest(ctx); err == nil && ok {
+		if last, ok, err := c.newest(context.WithoutCancel(ctx)); err == nil && ok {
 			return last.Time
 		}
 	}
@@ -77,7 +77,7 @@ func (d *dirNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (
 	} else if !absent(err) {
 		return nil, d.tree.failed("looking up "+d.child(name), err)
 	}
-	exists, err := await(ctx, func() (bool, error) { return d.tree.exists(ctx, d.child(name)) })
+	exists, err := await(ctx, func(ctx context.Context) (bool, error) { return d.tree.exists(ctx, d.child(name)) })
 	if err != nil {
 		return nil, d.tree.failed("looking up "+d.child(name), err)
 	}
@@ -98,14 +98,14 @@ func (d *dirNode) lookupInClient(ctx context.Context, name string, out *fuse.Ent
 	if parseErr != nil && name != logName {
 		return nil, generations.ErrNoInstant
 	}
-	c, err := await(ctx, func() (*client, error) { return d.tree.client(ctx, d.path) })
+	c, err := await(ctx, func(ctx context.Context) (*client, error) { return d.tree.client(ctx, d.path) })
 	if err != nil {
 		return nil, err
 	}
 	if name == logName {
 		return d.log(ctx, c, out)
 	}
-	r, err := await(ctx, func() (resolved, error) { return c.resolve(ctx, instant) })
+	r, err := await(ctx, func(ctx context.Context) (resolved, error) { return c.resolve(ctx, instant) })
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (d *dirNode) lookupInClient(ctx context.Context, name string, out *fuse.Ent
 // Readdir lists what can be found here, of the instants latest, the snapshots
 // and the newest commits.
 func (d *dirNode) Readdir(ctx context.Context) (gofs.DirStream, syscall.Errno) {
-	entries, err := await(ctx, func() ([]fuse.DirEntry, error) { return d.list(ctx) })
+	entries, err := await(ctx, func(ctx context.Context) ([]fuse.DirEntry, error) { return d.list(ctx) })
 	if err != nil {
 		return nil, d.tree.failed("listing "+d.path, err)
 	}

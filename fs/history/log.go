@@ -124,7 +124,7 @@ var (
 // log returns the node of c's log in d.
 func (d *dirNode) log(ctx context.Context, c *client, out *fuse.EntryOut) (*gofs.Inode, error) {
 	node := &logNode{client: c}
-	text, err := await(ctx, func() (*logText, error) { return c.currentLogText(ctx) })
+	text, err := await(ctx, func(ctx context.Context) (*logText, error) { return c.currentLogText(ctx) })
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func (l *logNode) Getattr(ctx context.Context, f gofs.FileHandle, out *fuse.Attr
 		open.text.setAttr(&out.Attr)
 		return 0
 	}
-	text, err := await(ctx, func() (*logText, error) { return l.client.currentLogText(ctx) })
+	text, err := await(ctx, func(ctx context.Context) (*logText, error) { return l.client.currentLogText(ctx) })
 	if err != nil {
 		return l.client.tree.failed("log of "+l.client.name, err)
 	}
@@ -157,7 +157,7 @@ func (l *logNode) Getattr(ctx context.Context, f gofs.FileHandle, out *fuse.Attr
 
 // Open takes the log as it is now.
 func (l *logNode) Open(ctx context.Context, _ uint32) (gofs.FileHandle, uint32, syscall.Errno) {
-	text, err := await(ctx, func() (*logText, error) { return l.client.newLogText(ctx) })
+	text, err := await(ctx, func(ctx context.Context) (*logText, error) { return l.client.newLogText(ctx) })
 	if err != nil {
 		return nil, 0, l.client.tree.failed("log of "+l.client.name, err)
 	}
@@ -190,7 +190,7 @@ var (
 )
 
 func (f *logFile) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
-	buf, err := await(ctx, func() ([]byte, error) { return f.read(make([]byte, 0, len(dest)), off) })
+	buf, err := await(ctx, func(context.Context) ([]byte, error) { return f.read(make([]byte, 0, len(dest)), off) })
 	if err != nil {
 		return nil, f.text.client.tree.failed("reading the log of "+f.text.client.name, err)
 	}

@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/walback/walback/cache"
 	"github.com/walback/walback/generations"
@@ -87,6 +90,52 @@ func TestReadersCanGiveUp(t *testing.T) {
 		t.Error("a killed reader hangs")
 	}
 	s.gate.Store(nil)
+}
+
+// Signals that do not end an application, of a timer or a child, make nothing fail
+// that waits for a store.
+func TestSignalsInterruptNothing(t *testing.T) {
+	p := newPast(t)
+	p.orders(t, "c1", "db.sqlite")
+	s := &stoppedStore{Store: p.store}
+	m := p.mount(t, func(o *Options) { o.Store = s })
+	asked, goOn := make(chan struct{}, 100), make(chan struct{})
+	gate := func(ctx context.Context) error {
+		asked <- struct{}{}
+		select {
+		case <-goOn:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	s.gate.Store(&gate)
+	thread := make(chan int)
+	failed := make(chan error)
+	name := m.path("c1/@2/db.sqlite")
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		thread <- unix.Gettid()
+		failed <- unix.Lstat(name, new(unix.Stat_t))
+	}()
+	id := <-thread
+	<-asked
+	for range 5 {
+		if err := unix.Tgkill(os.Getpid(), id, unix.SIGURG); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-failed:
+			t.Fatalf("interrupted: %v", err)
+		case <-time.After(20 * time.Millisecond): // it must not happen
+		}
+	}
+	s.gate.Store(nil)
+	close(goOn)
+	if err := <-failed; err != nil {
+		t.Errorf("interrupted, and then answered: %v", err)
+	}
 }
 
 // Readers of one cold database at the same time cost what one of them does.
