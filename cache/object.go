@@ -36,6 +36,7 @@ type object struct {
 
 var _ io.ReaderAt = (*object)(nil)
 var _ pack.AroundReader = (*object)(nil)
+var _ pack.AheadReader = (*object)(nil)
 
 func (c *Cache) object(key string, size int64) *object {
 	return &object{
@@ -101,6 +102,12 @@ func (o *object) ReadAround(p []byte, off, begin, end int64) error {
 	}
 	_, err := o.ReadAt(p, off)
 	return err
+}
+
+// ReadAhead implements pack.AheadReader.
+func (o *object) ReadAhead(off, n int64) {
+	begin := off - off%ChunkSize
+	o.readAhead(span{begin, off + n - begin})
 }
 
 // keepEnd fetches what is not kept of the last n bytes. What fails is met again by

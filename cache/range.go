@@ -6,16 +6,13 @@ import (
 	"github.com/walback/walback/wal/pack"
 )
 
-// keptRange is the size in bytes from which on a range that is read as a whole is
-// not kept: it would drive out what is read at random, and be asked for once.
-const keptRange = 256 << 10
-
 var _ pack.RangeReader = (*object)(nil)
 
-// ReadRange implements pack.RangeReader. A large range goes from the store to p
-// and nowhere else, unless all of it is kept.
+// ReadRange implements pack.RangeReader. A range goes from the store to p and
+// nowhere else, unless all of it is kept: it is asked for once, and would drive out
+// what is read at random.
 func (o *object) ReadRange(ctx context.Context, p []byte, off int64, arrived func(n int)) error {
-	if len(p) < keptRange || off < 0 || off+int64(len(p)) > o.size {
+	if off < 0 || off+int64(len(p)) > o.size {
 		_, err := o.ReadAt(p, off)
 		return err
 	}

@@ -125,11 +125,14 @@ func (c *copier) run(ctx context.Context, do func(first wal.Pgno, pages []byte) 
 func (c *copier) plan(ctx context.Context, first wal.Pgno) error {
 	defer close(c.todo)
 	defer close(c.order)
+	ahead := foresight{v: c.v, next: first}
+	defer ahead.asked.Wait()
 	var batch []*window
 	for first != 0 {
 		if c.v.closed.Load() {
 			return errClosed
 		}
+		ahead.reach(first)
 		w, err := c.window(first)
 		if err != nil {
 			return err

@@ -18,10 +18,13 @@ const (
 	// first byte counts for little, and few enough that many are under way.
 	requestSize = 8 << 20
 	// maxGap is how many bytes that nobody needs are fetched rather than asking
-	// twice.
-	maxGap = 64 << 10
-	// maxRequests is how many requests are under way at a time.
-	maxRequests = 32
+	// twice, the shortest gaps first, as long as they come to no more than the part
+	// gapShare of what is needed.
+	maxGap   = 64 << 10
+	gapShare = 24
+	// maxRequests is how many requests are under way at a time. Where groups lie
+	// scattered, many small ones make up for the time that each takes.
+	maxRequests = 256
 	// supplyFirst and supplyMost bound the memory of what has been asked for and
 	// is not used up, in bytes. For a disk the first is enough. Whoever waits for
 	// longer than stall doubles it, up to the other.
@@ -136,6 +139,7 @@ func (s *supply) requests() []*request {
 	slices.SortFunc(s.wanted, func(a, b want) int {
 		return cmp.Or(a.source-b.source, cmp.Compare(a.Off, b.Off), cmp.Compare(a.window.first, b.window.first))
 	})
+	bridged := s.bridged()
 	var all []*request
 	for i, p := range s.wanted {
 		end := p.Off + int64(p.Stored)
@@ -143,7 +147,7 @@ func (s *supply) requests() []*request {
 		if i > 0 && s.wanted[i-1].source == p.source {
 			r = all[len(all)-1]
 		}
-		if r == nil || p.Off > r.off+int64(r.size)+maxGap || end-r.off > requestSize && p.Off >= r.off+int64(r.size) {
+		if r == nil || p.Off > r.off+int64(r.size)+bridged || end-r.off > requestSize && p.Off >= r.off+int64(r.size) {
 			r = &request{source: s.sources[p.source].Reader, off: p.Off, first: p.window.first, users: 1, more: make(chan struct{})}
 			all = append(all, r)
 		}
@@ -158,6 +162,29 @@ func (s *supply) requests() []*request {
 	}
 	slices.SortStableFunc(all, func(a, b *request) int { return cmp.Compare(a.first, b.first) })
 	return all
+}
+
+// bridged returns how long gaps between what is wanted may be to be fetched too.
+func (s *supply) bridged() int64 {
+	var gaps []int64
+	for i, p := range s.wanted {
+		if i == 0 || s.wanted[i-1].source != p.source {
+			continue
+		}
+		before := s.wanted[i-1]
+		if gap := p.Off - before.Off - int64(before.Stored); gap > 0 && gap <= maxGap {
+			gaps = append(gaps, gap)
+		}
+	}
+	slices.Sort(gaps)
+	longest, sum := int64(0), int64(0)
+	for _, gap := range gaps {
+		if sum += gap; sum > s.bytes/gapShare {
+			break
+		}
+		longest = gap
+	}
+	return longest
 }
 
 // take waits until n more bytes may be in use. What is too much by itself may be

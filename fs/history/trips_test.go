@@ -2,6 +2,7 @@ package history
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/walback/walback/cache"
 	"github.com/walback/walback/generations"
 	"github.com/walback/walback/generations/storetest"
+	"github.com/walback/walback/snapshot"
 	"github.com/walback/walback/wal"
 )
 
@@ -109,5 +111,50 @@ func TestRoundTrips(t *testing.T) {
 				t.Errorf("a row took %d round trips", trips)
 			}
 		})
+	}
+}
+
+// A whole copy does not wait for one thing after the other either, nor fetches much
+// that it does not need.
+func TestCopyRoundTrips(t *testing.T) {
+	p := newPast(t)
+	d := p.merged(t)
+	far := storetest.FarAway(p.store, 80*time.Millisecond)
+	c, err := cache.New(far, nil, cache.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close() // nothing was written
+	timeline, err := generations.OpenTimeline(t.Context(), d.client, far, nil, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := timeline.At(t.Context(), generations.AtTXID(22), wal.TimeOf(time.Now()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	view, err := timeline.Open(t.Context(), plan, c.View)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer view.Close() // only read
+	far.Trips()
+	p.store.Reset()
+	if err := view.CopyTo(t.Context(), io.Discard, snapshot.CopyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	trips, asked := far.Trips(), p.store.Reset()
+	stored := view.Stored()
+	for page := range plan.Txn.Size {
+		if err := stored.Add(page + 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d round trips, %+v, %d bytes of groups", trips, asked, stored.Bytes())
+	if trips > 5 {
+		t.Errorf("a copy took %d round trips", trips)
+	}
+	if most := stored.Bytes()*11/10 + 512<<10; asked.Read > most {
+		t.Errorf("%d bytes were fetched for %d of groups", asked.Read, stored.Bytes())
 	}
 }

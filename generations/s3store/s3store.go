@@ -113,6 +113,7 @@ func New(ctx context.Context, o Options) (*Store, error) {
 func (s *Store) connect(ctx context.Context) error {
 	// AWS_CA_BUNDLE is obeyed for this type of client only.
 	hc := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		t.MaxIdleConns = 256                   // as many as a restore uses at a time
 		t.MaxIdleConnsPerHost = t.MaxIdleConns // all go to one host
 	})
 	cfg, err := config.LoadDefaultConfig(ctx,
