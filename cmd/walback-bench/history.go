@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"time"
 )
 
@@ -33,6 +35,7 @@ type history struct {
 	scans    int // of these, how many are read whole
 	restores int // and restored
 	delay    time.Duration
+	limit    time.Duration // for each measure
 
 	at   place // where it is
 	made made
@@ -44,6 +47,7 @@ type history struct {
 // made is what walback-generate tells of what it has made.
 type made struct {
 	Client       string
+	Asked        int64 // bytes of the database that were asked for
 	PageSize     int
 	Pages        int
 	Accounts     int
@@ -57,6 +61,7 @@ type made struct {
 	Written, Read              int64
 
 	Seconds float64
+	Memory  int64 // of the process that made it, at most
 }
 
 // measureHistory is walback-bench history.
@@ -67,9 +72,10 @@ func measureHistory(ctx context.Context, args []string) (err error) {
 	flags.IntVar(&h.count, "transactions", 100_000, "in the 30 days")
 	flags.DurationVar(&h.interval, "interval", time.Second, "with which they were shipped")
 	flags.IntVar(&h.instants, "instants", 20, "how many are looked at")
-	flags.IntVar(&h.scans, "scans", 5, "how many of them are read whole")
-	flags.IntVar(&h.restores, "restores", 3, "how many of them are restored")
+	flags.IntVar(&h.scans, "scans", 20, "how many of them are read whole")
+	flags.IntVar(&h.restores, "restores", 5, "how many of them are restored")
 	flags.DurationVar(&h.delay, "delay", 50*time.Millisecond, "added to every request, where that is said")
+	flags.DurationVar(&h.limit, "limit", 15*time.Minute, "which no measure may take longer than")
 	in := flags.String("in", "", "keep the history in `DIR`, and use the one that is there")
 	out := flags.String("o", "", "write the table into `FILE` too")
 	generate := flags.String("generate", "bin/walback-generate", "`FILE` that makes the history")
@@ -107,8 +113,9 @@ func measureHistory(ctx context.Context, args []string) (err error) {
 	}
 	found, err := h.measure()
 	about.took = time.Since(began)
-	if err == nil && *out != "" {
-		err = writeHistory(*out, about, h, found)
+	h.say("done in %s", about.took.Round(time.Second))
+	if *out != "" && ctx.Err() == nil {
+		err = errors.Join(err, writeHistory(*out, about, h, found))
 	}
 	return err
 }
@@ -149,6 +156,7 @@ func (h *history) run() ([]byte, error) {
 		return nil, err
 	}
 	cmd := exec.CommandContext(h.ctx, h.generate, "-size", h.size, "-transactions", fmt.Sprint(h.count), "-interval", h.interval.String(), place.data(), "file://"+root)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it tidies up
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	if err := cmd.Run(); err != nil {
@@ -165,21 +173,75 @@ func (h *history) instant() string {
 	return time.UnixMicro(at).UTC().Format("2006-01-02T15:04:05.000000Z")
 }
 
-// measure takes all measures and prints what they come to.
-func (h *history) measure() (found []finding, err error) {
+// measure takes all measures and prints what they come to. What fails, or takes
+// too long, is a line that says so, and part of the error.
+func (h *history) measure() (found []finding, failed error) {
+	var err error
 	if h.s3, err = startS3(h.ctx, h.versitygw, h.at); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, h.s3.stop()) }()
-	for _, m := range []func() ([]finding, error){h.pages, h.newestPage, h.points, h.fullScans, h.restored, h.stored, h.quiet} {
-		some, err := m()
+	for _, m := range []struct {
+		name string
+		take func() ([]finding, error)
+	}{
+		{"single pages", h.pages},
+		{"pages of the newest transaction", h.newestPage},
+		{"rows by their key", h.points},
+		{"full scans", h.fullScans},
+		{"restores", h.restored},
+		{"what is stored", h.stored},
+		{"quiet", h.quiet},
+	} {
+		h.say("measuring %s", m.name)
+		some, err := h.inTime(m.take)
 		if err != nil {
-			return found, err
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", m.name, err))
+			some = append(slices.DeleteFunc(some, finding.empty), finding{name: m.name, failed: true})
 		}
 		for _, f := range some {
 			fmt.Println(f)
 		}
 		found = append(found, some...)
+		if h.ctx.Err() != nil {
+			break
+		}
 	}
-	return found, h.ctx.Err()
+	return found, errors.Join(h.ctx.Err(), failed, h.s3.stop())
+}
+
+// inTime takes a measure, during which h.ctx ends when it has taken too long.
+func (h *history) inTime(take func() ([]finding, error)) ([]finding, error) {
+	outer := h.ctx
+	ctx, cancel := context.WithTimeoutCause(outer, h.limit, fmt.Errorf("not done within %s", h.limit))
+	defer cancel()
+	h.ctx = ctx
+	defer func() { h.ctx = outer }()
+	found, err := take()
+	if ctx.Err() != nil {
+		err = errors.Join(context.Cause(ctx), err)
+	}
+	return found, err
+}
+
+// say tells how far it is, on standard error.
+func (h *history) say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%s  %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
+}
+
+// each calls do n times, and says how far it is now and then.
+func (h *history) each(n int, do func() error) error {
+	said := time.Now()
+	for i := range n {
+		if time.Since(said) > 10*time.Second {
+			said = time.Now()
+			h.say("%d of %d", i, n)
+		}
+		if err := context.Cause(h.ctx); err != nil {
+			return err
+		}
+		if err := do(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

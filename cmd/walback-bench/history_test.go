@@ -94,6 +94,7 @@ func TestFindings(t *testing.T) {
 		{"met", finding{values: []float64{1, 2, 6}, print: number, most: 6}, "2|6|≤ 6|met"},
 		{"not met by the worst", finding{values: []float64{1, 2, 7}, print: number, most: 6}, "2|7|≤ 6|**not met**"},
 		{"no bound", finding{values: []float64{1, 2, 7}, print: number}, "2|7||"},
+		{"failed", finding{failed: true}, "failed|||"},
 		{"nothing may be", finding{values: []float64{1}, print: number, bounded: true}, "1||≤ 0|**not met**"},
 	} {
 		if got := strings.Join(c.f.cells()[1:], "|"); got != c.want {
@@ -102,32 +103,53 @@ func TestFindings(t *testing.T) {
 	}
 }
 
-// Each of the two commands that write the document leaves what the other one wrote.
+// Each of the two commands that write the document leaves what the other one
+// wrote, and what was measured of other sizes.
 func TestPartsOfTheReport(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "benchmarks.md")
+	file := filepath.Join(t.TempDir(), "benchmarks.md")
 	rows := []row{{name: "reads", cells: map[string]string{sidePlain: "7/s"}}}
-	h := &history{instants: 20, made: made{Pages: 10, PageSize: 4096, Transactions: 101}}
+	wrote := func(size int64, name string, n float64) func() error {
+		h := &history{instants: 20, made: made{Asked: size, Pages: 10, PageSize: 4096, Transactions: 100_001}}
+		return func() error {
+			return writeHistory(file, machine{}, h, []finding{{name: name, values: []float64{n}, print: number, most: 5}})
+		}
+	}
+	report := func() error { return writeReport(file, machine{}, scaleOf(true, false), []side{plain{}}, rows) }
 	for i, write := range []func() error{
-		func() error { return writeReport(name, machine{}, scaleOf(true, false), []side{plain{}}, rows) },
-		func() error {
-			return writeHistory(name, machine{}, h, []finding{{name: "old", values: []float64{1}, print: number}})
-		},
-		func() error { return writeReport(name, machine{}, scaleOf(true, false), []side{plain{}}, rows) },
-		func() error {
-			return writeHistory(name, machine{}, h, []finding{{name: "objects", values: []float64{3}, print: number, most: 5}})
-		},
+		report, wrote(1<<30, "old", 1), wrote(10<<30, "large", 2), report, wrote(1<<30, "objects", 3), wrote(300<<20, "small", 6), report,
 	} {
 		if err := write(); err != nil {
 			t.Fatal(i, err)
 		}
 	}
-	text, err := os.ReadFile(name)
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for want, n := range map[string]int{"# Benchmarks\n": 1, "| reads | 7/s |": 1, historyHeading: 1, "| objects | 3 |  | ≤ 5 | met |\n": 1, "| old |": 0} {
+	for want, n := range map[string]int{"# Benchmarks\n": 1, "| reads | 7/s |": 1, historyHeading + historyIntroduction: 1,
+		"\n\n### 1 GB, 100,000 transactions\n\n": 1, "\n\n### 10 GB, 100,000 transactions\n\n": 1, "\n\n### 300 MB, ": 1,
+		"| objects | 3 |  | ≤ 5 | met |\n": 1, "| large | 2 |  | ≤ 5 | met |\n": 1, "| small | 6 |  | ≤ 5 | **not met** |\n": 1, "| old |": 0} {
 		if got := strings.Count(string(text), want); got != n {
 			t.Errorf("%q is there %d times, want %d:\n%s", want, got, n, text)
 		}
+	}
+	if strings.Index(string(text), "| objects |") > strings.Index(string(text), "| large |") {
+		t.Errorf("what is written again has lost its place:\n%s", text)
+	}
+}
+
+// A measure that fails, or takes too long, keeps none of the others from being
+// taken.
+func TestMeasureEndsInTime(t *testing.T) {
+	h := &history{bench: &bench{ctx: t.Context()}, limit: time.Millisecond}
+	found, err := h.inTime(func() ([]finding, error) {
+		<-h.ctx.Done()
+		return []finding{{name: "half"}}, h.ctx.Err()
+	})
+	if err == nil || !strings.Contains(err.Error(), "not done within 1ms") || len(found) != 1 || h.ctx.Err() != nil {
+		t.Errorf("%v, %v; the whole is %v", found, err, h.ctx.Err())
+	}
+	if err := h.each(3, func() error { return os.ErrInvalid }); err != os.ErrInvalid {
+		t.Errorf("what fails three times: %v", err)
 	}
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,6 +26,13 @@ func (h *history) cold(delayed bool, question func(dir string) error) (r request
 		return r, err
 	}
 	defer func() { err = errors.Join(err, d.stop(), os.RemoveAll(cache)) }()
+	// What waits for a file of it then waits no more.
+	late := context.AfterFunc(h.ctx, func() {
+		if err := d.kill(); err != nil {
+			h.say("%s", err)
+		}
+	})
+	defer late()
 	if err := d.says(h.ctx, "mounted "); err != nil {
 		return r, err
 	}
@@ -42,7 +51,7 @@ func (h *history) file(name string) string { return filepath.Join(h.dir, name) }
 // pages reads single pages, as of random instants.
 func (h *history) pages() ([]finding, error) {
 	var cold, warm, near []requests
-	for range h.instants {
+	err := h.each(h.instants, func() error {
 		// What comes after the last page nobody waits for.
 		_, err := h.cold(true, func(dir string) error {
 			f, err := os.Open(filepath.Join(dir, h.instant(), database))
@@ -66,13 +75,11 @@ func (h *history) pages() ([]finding, error) {
 			}
 			return nil
 		})
-		if err != nil {
-			return nil, err
-		}
-	}
+		return err
+	})
 	return slices.Concat(requestFindings("a page, cold", cold, bounds{gets: 6, bytes: 2 << 20}),
 		requestFindings("another page of the same view, anywhere", warm, bounds{}),
-		requestFindings("a page near one that was read", near, bounds{gets: 1, bytes: 64 << 10})), nil
+		requestFindings("a page near one that was read", near, bounds{gets: 1, bytes: 64 << 10})), err
 }
 
 // readPage reads a random page of a file.
@@ -102,7 +109,7 @@ func (h *history) readAt(f *os.File, page int64) error {
 // merged with much yet.
 func (h *history) newestPage() ([]finding, error) {
 	var cold []requests
-	for range 3 {
+	err := h.each(3, func() error {
 		r, err := h.cold(true, func(dir string) error {
 			f, err := os.Open(filepath.Join(dir, "latest", database))
 			if err != nil {
@@ -111,51 +118,53 @@ func (h *history) newestPage() ([]finding, error) {
 			defer f.Close() // only read
 			return h.readPage(f)
 		})
-		if err != nil {
-			return nil, err
+		if err == nil {
+			cold = append(cold, r)
 		}
-		cold = append(cold, r)
-	}
-	return requestFindings("a page of the newest transaction, cold", cold, bounds{gets: 24}), nil
+		return err
+	})
+	return requestFindings("a page of the newest transaction, cold", cold, bounds{gets: 24}), err
 }
 
 // points asks for one row by its primary key.
 func (h *history) points() ([]finding, error) {
 	var all []requests
 	var took []float64
-	for range h.instants {
+	err := h.each(h.instants, func() error {
+		var seconds float64
 		r, err := h.cold(true, func(dir string) error {
 			got, err := h.do(job{Do: "account", DB: filepath.Join(dir, h.instant(), database), ReadOnly: true, Count: 1 + h.r.IntN(h.made.Accounts*9/10)})
-			took = append(took, got.Seconds)
+			seconds = got.Seconds
 			return err
 		})
-		if err != nil {
-			return nil, err
+		if err == nil {
+			all, took = append(all, r), append(took, seconds)
 		}
-		all = append(all, r)
-	}
+		return err
+	})
 	return append(requestFindings("a row by its primary key, nothing cached", all, bounds{trips: 8}),
-		finding{name: fmt.Sprintf("the same with %s added to every request: time", h.delay), values: took, print: duration}), nil
+		finding{name: fmt.Sprintf("the same with %s added to every request: time", h.delay), values: took, print: duration}), err
 }
 
 // fullScans reads every row of every table.
 func (h *history) fullScans() ([]finding, error) {
 	var all []requests
 	var took []float64
-	for range min(h.scans, h.instants) {
+	err := h.each(h.scans, func() error {
+		var seconds float64
 		r, err := h.cold(false, func(dir string) error {
 			got, err := h.do(job{Do: "scan", DB: filepath.Join(dir, h.instant(), database), ReadOnly: true})
-			took = append(took, got.Seconds)
+			seconds = got.Seconds
 			return err
 		})
-		if err != nil {
-			return nil, err
+		if err == nil {
+			all, took = append(all, r), append(took, seconds)
 		}
-		all = append(all, r)
-	}
+		return err
+	})
 	found := requestFindings("full scan of all tables, nothing cached", all, bounds{})
 	return append(found, h.ofDatabase("full scan: bytes ÷ compressed database", all, 0),
-		finding{name: "full scan: time", values: took, print: duration}), nil
+		finding{name: "full scan: time", values: took, print: duration}), err
 }
 
 // ofDatabase compares what was fetched with the compressed database.
@@ -169,35 +178,31 @@ func (h *history) ofDatabase(name string, all []requests, most float64) finding 
 func (h *history) restored() ([]finding, error) {
 	var all []requests
 	var took, copied, fetched, delayed, delayedFetch []float64
-	for range min(h.restores, h.instants) {
+	err := h.each(h.restores, func() error {
 		at := h.instant()
-		t, r, err := h.restore(at)
-		if err != nil {
-			return nil, err
-		}
-		all, took = append(all, r), append(took, t)
+		var r requests
 		for _, m := range []struct {
 			times *[]float64
 			delay time.Duration
 			do    func() error
 		}{
+			{&took, 0, func() (err error) { r, err = h.restore(at); return err }},
 			{&copied, 0, func() error { return copySynced(h.file("restored"), h.file("copied")) }},
 			{&fetched, 0, func() error { return h.s3.fetch(h.ctx, r.parts) }},
 			{&delayedFetch, h.delay, func() error { return h.s3.fetch(h.ctx, r.parts) }},
-			{&delayed, h.delay, func() error { _, _, err := h.restore(at); return err }},
+			{&delayed, h.delay, func() error { _, err := h.restore(at); return err }},
 		} {
 			h.s3.delay.Store(int64(m.delay))
 			t, err := timed(m.do)
 			h.s3.delay.Store(0)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			*m.times = append(*m.times, t)
 		}
-		if err := errors.Join(os.Remove(h.file("restored")), os.Remove(h.file("copied"))); err != nil {
-			return nil, err
-		}
-	}
+		all = append(all, r)
+		return os.Remove(h.file("restored"))
+	})
 	return []finding{
 		h.ofDatabase("restore: bytes fetched ÷ compressed database", all, 1.5),
 		{name: "restore: GETs", print: number, values: each(all, func(r requests) float64 { return float64(r.gets) })},
@@ -205,16 +210,21 @@ func (h *history) restored() ([]finding, error) {
 		{name: "restore: time ÷ (cp + fsync)", print: ratio, values: quotients(took, copied)},
 		{name: "restore: time ÷ parallel GETs of the same bytes", print: ratio, values: quotients(took, fetched)},
 		{name: fmt.Sprintf("the same with %s added to every request", h.delay), print: ratio, values: quotients(delayed, delayedFetch), most: 1.5},
-	}, nil
+	}, err
 }
 
-// restore restores what was at an instant, and returns how long that took, and
-// what was asked for it.
-func (h *history) restore(at string) (float64, requests, error) {
+// restore restores what was at an instant, and returns what was asked for it. What
+// lies in its place goes first: several copies of a large database are too many for
+// most disks.
+func (h *history) restore(at string) (requests, error) {
+	for _, name := range []string{"restored", "copied"} {
+		if err := os.Remove(h.file(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return requests{}, err
+		}
+	}
 	h.s3.counted()
-	w := walback{program: h.walback}
-	t, err := timed(func() error { return w.restoreFrom(h.ctx, h.s3.url(h.made.Client), h.file("restored"), at, "-force") })
-	return t, h.s3.counted(), err
+	err := walback{program: h.walback}.restoreFrom(h.ctx, h.s3.url(h.made.Client), h.file("restored"), at)
+	return h.s3.counted(), err
 }
 
 // stored counts what the store keeps.

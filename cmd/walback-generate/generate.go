@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -35,6 +36,7 @@ const database = "app.db"
 // summary is what was made.
 type summary struct {
 	Client       string
+	Asked        int64 // bytes of the database that were asked for
 	PageSize     int
 	Pages        int // of the database, in the end
 	Accounts     int // rows of the table, with ids from 1 on
@@ -51,6 +53,7 @@ type summary struct {
 	Written, Read              int64 // bytes
 
 	Seconds float64
+	Memory  int64 // bytes that the process had at most
 }
 
 // checkpointed is after how many pages in the log SQLite is asked to copy them
@@ -104,8 +107,13 @@ func generate(ctx context.Context, o options) (s summary, err error) {
 	}
 	s.Client, s.PageSize, s.Pages, s.Accounts = database, c.sums.PageSize(), int(c.last.Size), work.accounts
 	s.Transactions, s.First, s.Last = int(c.last.ID), from, c.last.Time
-	s.Changes, s.Interval = c.changes.raw, o.interval
+	s.Asked, s.Changes, s.Interval = o.size, c.changes.raw, o.interval
 	ship.store.tell(&s)
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		return s, err
+	}
+	s.Memory = used.Maxrss << 10
 	s.Seconds = time.Since(began).Seconds()
 	return s, nil
 }
