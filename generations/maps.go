@@ -133,7 +133,7 @@ func (s *Shipper) mapper() *mapper {
 		store:   s.store,
 		packs:   s.options.Packs,
 		create:  s.spool.create,
-		through: func(f *spoolFile) io.Writer { return &sparing{spoolFile: f} },
+		through: s.merging.through,
 	}
 }
 

@@ -2,10 +2,12 @@ package generations_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -101,8 +103,8 @@ func TestMapOfFinalSegments(t *testing.T) {
 
 // forkOften makes a database whose newest generation lies over two others, with
 // some ten segments in each.
-func forkOften(t *testing.T, r *rig, seed uint64) (*generations.Writer, *database) {
-	w, d := r.open(), newDatabase(seed, 512)
+func forkOften(r *rig, d *database) *generations.Writer {
+	w := r.open()
 	for len(d.pages) < 30 {
 		d.pages = append(d.pages, d.page())
 	}
@@ -114,7 +116,7 @@ func forkOften(t *testing.T, r *rig, seed uint64) (*generations.Writer, *databas
 		}
 		r.fork(w, d, d.last.ID-2)
 	}
-	return w, d
+	return w
 }
 
 // A fork gets a map of its own when what lies under it are many segments; what
@@ -125,7 +127,8 @@ func TestMapOfFork(t *testing.T) {
 	r := newRigWith(t, m, t.TempDir(), generations.ShipperOptions{
 		Interval: time.Microsecond, Merge: generations.MergeOptions{Off: true},
 	})
-	w, d := forkOften(t, r, 92)
+	d := newDatabase(92, 512)
+	w := forkOften(r, d)
 	wait(t, made)
 	w.Append(d.commit())
 	r.flush()
@@ -145,6 +148,53 @@ func TestMapOfFork(t *testing.T) {
 		}
 	}
 	wantNewest(t, m, d)
+}
+
+// A map is made at the pace of a merge, by default for a quarter of the time. Here,
+// work is to read pages.
+func TestMapsRest(t *testing.T) {
+	m := newMemory()
+	made := m.snapshots()
+	slow := &slowPacks{store: m}
+	r := newRigWith(t, m, t.TempDir(), generations.ShipperOptions{
+		Interval: time.Microsecond, Merge: generations.MergeOptions{Off: true}, Packs: slow,
+	})
+	d := newDatabase(94, 16<<10)
+	d.noisy = true
+	w := forkOften(r, d)
+	wait(t, made)
+	began := time.Now()
+	w.Append(d.commit())
+	wait(t, made)
+	took, work := time.Since(began), time.Duration(slow.reads.Load())*slowRead
+	if work < 4*slowRead || took < 4*work {
+		t.Errorf("a map took %s, of which it worked for %s", took, work)
+	}
+}
+
+// slowPacks opens objects whose pages take their time to be read, and counts that.
+type slowPacks struct {
+	store *memory
+	reads atomic.Int64
+}
+
+const slowRead = 10 * time.Millisecond
+
+func (p *slowPacks) OpenPack(_ context.Context, o generations.PlanObject) (*pack.Reader, error) {
+	return pack.Open(slowObject{wholeObject{p.store, o.Key(), o.Size}, &p.reads}, o.Size, o.Place(), pack.ReaderOptions{})
+}
+
+type slowObject struct {
+	wholeObject
+	reads *atomic.Int64
+}
+
+func (o slowObject) ReadAt(b []byte, off int64) (int, error) {
+	if off+int64(len(b)) < o.size { // not the end, which opening reads
+		time.Sleep(slowRead)
+		o.reads.Add(1)
+	}
+	return o.wholeObject.ReadAt(b, off)
 }
 
 // wantNewest compares the newest transaction with what is stored.
@@ -173,7 +223,8 @@ func TestCrashWhileMapping(t *testing.T) {
 			r := newRigWith(t, m, t.TempDir(), generations.ShipperOptions{
 				Interval: time.Microsecond, Merge: generations.MergeOptions{Off: true},
 			})
-			w, d := forkOften(t, r, 93)
+			d := newDatabase(93, 512)
+			w := forkOften(r, d)
 			var mu sync.Mutex
 			var crashes []crash
 			made := make(chan struct{}, 8)

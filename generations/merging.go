@@ -14,13 +14,13 @@ import (
 // has used and freed again (see Writer.alone).
 const Grace = 5 * time.Minute
 
-// mergeShare is how much of one core merging takes, by default.
+// mergeShare is how much of one core merging takes, by default, and making maps.
 const mergeShare = 0.25
 
 // MergeOptions say how a Shipper merges what it has shipped. The zero value works.
 type MergeOptions struct {
 	Grace time.Duration // default Grace
-	Share float64       // of one core that merging may take; default a quarter, 1: does not rest
+	Share float64       // of one core that merging may take, and making maps; default a quarter, 1: does not rest
 	Off   bool          // leaves merging to others
 }
 
@@ -169,23 +169,27 @@ func (m *merging) merge(run []member) (member, error) {
 // engine returns what merges for m.
 func (m *merging) engine() *merger {
 	return &merger{
-		store:  m.shipper.store,
-		create: m.shipper.spool.create,
-		local:  m.shipper.room.copies.open,
-		through: func(f *spoolFile) io.Writer {
-			w := &sparing{spoolFile: f}
-			if m.options.Share >= 1 {
-				return w
-			}
-			return &resting{Writer: w, ctx: m.ctx, share: m.options.Share, rested: time.Now()}
-		},
-		cores: 1,
+		store:   m.shipper.store,
+		create:  m.shipper.spool.create,
+		local:   m.shipper.room.copies.open,
+		through: m.through,
+		cores:   1,
 		made: func(o Object, seg segment) {
 			if !(PlanObject{Object: o, Size: seg.body.Size()}).Final() {
 				m.keep(o, seg)
 			}
 		},
 	}
+}
+
+// through returns what writes to f and works, with whoever writes to it, for no more
+// than the share.
+func (m *merging) through(f *spoolFile) io.Writer {
+	w := &sparing{spoolFile: f}
+	if m.options.Share >= 1 {
+		return w
+	}
+	return &resting{Writer: w, ctx: m.ctx, share: m.options.Share, rested: time.Now()}
 }
 
 // replace has the parts of a run deleted, when what reads them has had time to

@@ -50,7 +50,9 @@ func newRigWith(t *testing.T, s generations.Store, dir string, o generations.Shi
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(testLog{t}, nil))
 	}
-	o.Packs = packs{s, sp}
+	if o.Packs == nil {
+		o.Packs = packs{s, sp}
+	}
 	o.OnBroken = func(_ string, err error) { r.broken <- err }
 	o.OnRoom = func(client string) { r.room <- client }
 	r.shipper = generations.NewShipper(s, sp, o)
