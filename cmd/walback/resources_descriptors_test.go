@@ -40,7 +40,9 @@ func (w *world) files() int {
 // TestManyDatabasesFewDescriptors opens database after database through a daemon
 // with few descriptors. That ends somewhere; what is open by then goes on, and
 // is captured and shipped.
-func TestManyDatabasesFewDescriptors(t *testing.T) {
+func TestManyDatabasesFewDescriptors(t *testing.T) { inModes(t, manyDatabasesFewDescriptors) }
+
+func manyDatabasesFewDescriptors(t *testing.T, m mode) {
 	w := newWorld(t, generations.URL{Scheme: "file", Dir: filepath.Join(t.TempDir(), "store")}, "-interval", "50ms")
 	const limit = 150
 	for i := 1; i < limit/4; i += 2 { // every other one is there before
@@ -50,7 +52,7 @@ func TestManyDatabasesFewDescriptors(t *testing.T) {
 		}
 		l.close(t)
 	}
-	w.mode = intercepted // a log that is passed takes another descriptor now and then
+	w.mode = m
 	w.mount()
 	existing, err := w.status()
 	if err != nil {

@@ -101,6 +101,7 @@ func (d *database) beginExact(f *os.File, sums *wal.PageSums, over *overlay) err
 		return err
 	}
 	d.follow(sums, txn)
+	d.imaged = txn.ID
 	d.logger().Info("a new generation begins", "pages", txn.Size, "checksum", txn.Checksum)
 	return nil
 }

@@ -387,7 +387,12 @@ func TestFailingSinkIsNoConcernOfTheApplication(t *testing.T) {
 // await waits for something that an event in the background brings about.
 func (w *world) await(what string, ok func() bool) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	await(w.t, what, ok)
+}
+
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -395,7 +400,7 @@ func (w *world) await(what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			w.t.Fatalf("in vain: %s", what)
+			t.Fatalf("in vain: %s", what)
 		}
 	}
 }

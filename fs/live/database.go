@@ -56,6 +56,7 @@ type database struct {
 	pageSize int
 	sums     *wal.PageSums
 	last     wal.TxnInfo
+	imaged   wal.TXID // the last one that is only how the database was found
 	tracker  *wal.Tracker
 	log      *os.File   // the backing -wal while it exists
 	index    *os.File   // the backing -shm while its log is looked at all the time

@@ -257,7 +257,7 @@ func (f *FS) Remember() error {
 type indifferent struct{}
 
 func (indifferent) Names(bool) func()                                          { return func() {} }
-func (indifferent) Passable(string, int) bool                                  { return false }
+func (indifferent) Passable(string, int, int) bool                             { return false }
 func (indifferent) Opened(string, int, *unix.Statx_t, int, bool) (watch, bool) { return nil, false }
 func (indifferent) Gate(string, gateOp) func(bool)                             { return func(bool) {} }
 func (indifferent) Rename(string, string, bool) func(bool)                     { return func(bool) {} }

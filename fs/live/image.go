@@ -133,6 +133,7 @@ func (d *database) tryEndReading(im *imaging, f *os.File, mark wal.Mark, sums *w
 func (d *database) endImage(im *imaging, f *os.File, mark wal.Mark, sums *wal.PageSums) {
 	d.follow(sums, mark.Txn)
 	d.appendRead(im.dirty.sorted(), sums, f)
+	d.imaged = d.last.ID
 	d.logger().Info("a new generation begins", "pages", d.last.Size, "checksum", d.last.Checksum, "committed while reading", d.last.Pages)
 }
 

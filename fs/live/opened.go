@@ -1,8 +1,6 @@
 package live
 
 import (
-	"errors"
-	"io"
 	"slices"
 	"sync/atomic"
 
@@ -191,39 +189,6 @@ func (p inPassage) Done() {
 	case roleForeign:
 		p.d.quietSoon()
 	}
-}
-
-// Passable implements watcher. What is done to a database in WAL mode its log
-// tells.
-func (s *set) Passable(path string, fd int) bool {
-	switch roleOf(path) {
-	case roleLog, roleIndex:
-		return true
-	case rolePlain:
-		header, err := readHeader(backingFile(fd))
-		return err == nil && header.WAL()
-	}
-	return false
-}
-
-// backingFile reads the backing file that is open as a descriptor.
-type backingFile int
-
-// ReadAt implements io.ReaderAt.
-func (fd backingFile) ReadAt(p []byte, off int64) (int, error) {
-	n := 0
-	for n < len(p) {
-		got, err := unix.Pread(int(fd), p[n:], off+int64(n))
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return n, err
-		case got == 0:
-			return n, io.EOF
-		}
-		n += max(got, 0)
-	}
-	return n, nil
 }
 
 // Opened implements watcher.

@@ -18,9 +18,9 @@ type watcher interface {
 	Names(changing bool) (over func())
 
 	// Passable reports whether nothing is lost when the file path, which is open
-	// as fd, is read and written past the daemon. The first handle of a file
-	// decides for all.
-	Passable(path string, fd int) bool
+	// as fd with the flags of open(2), is read and written past the daemon, and it
+	// is worth it. The first handle of a file decides for all.
+	Passable(path string, fd, flags int) bool
 
 	// Opened tells that the application has opened or created the regular file
 	// path, before it gets to use it: fd is the backing file, which had the

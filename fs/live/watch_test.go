@@ -88,7 +88,7 @@ func (o *observer) done(path string, op gateOp) {
 
 func (o *observer) close() error { return nil }
 
-func (o *observer) Passable(path string, fd int) bool { return false }
+func (o *observer) Passable(path string, fd, flags int) bool { return false }
 
 func (o *observer) Opened(path string, fd int, st *unix.Statx_t, flags int, past bool) (watch, bool) {
 	o.mu.Lock()
