@@ -17,6 +17,7 @@ type GenerationInfo struct {
 	First, Last         wal.TxnInfo
 	Snapshots, Segments int
 	Bytes               int64 // of both
+	edition             *Edition
 }
 
 // Span returns all transactions of g that have a view.
@@ -24,7 +25,7 @@ func (g GenerationInfo) Span() Span {
 	if g.First.ID == 0 {
 		return Span{}
 	}
-	return Span{g.ID, g.First.ID, g.Last.ID}
+	return Span{g.ID, g.First.ID, g.Last.ID, g.edition}
 }
 
 // PackInfo is an object and what its root tells.
@@ -39,6 +40,9 @@ func (t *Timeline) Generations(ctx context.Context) ([]GenerationInfo, error) {
 	err := t.ask(ctx, func(l lookup) error {
 		all = nil
 		for _, s := range l.listing.generations {
+			if s.gone() {
+				continue
+			}
 			g, err := l.generation(ctx, s)
 			if err != nil {
 				return err
@@ -51,7 +55,7 @@ func (t *Timeline) Generations(ctx context.Context) ([]GenerationInfo, error) {
 }
 
 func (l lookup) generation(ctx context.Context, s *shelf) (GenerationInfo, error) {
-	g := GenerationInfo{ID: s.id, Snapshots: len(s.images), Segments: len(s.cover)}
+	g := GenerationInfo{ID: s.id, edition: s.edition, Snapshots: len(s.images), Segments: len(s.cover)}
 	for _, o := range slices.Concat(s.images, s.cover) {
 		g.Bytes += o.Size
 	}

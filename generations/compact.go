@@ -16,17 +16,15 @@ import (
 // it merges from the store, through files in the directory for temporary files.
 // Interrupted at any point, it has lost nothing; the next one goes on.
 type Compaction struct {
-	store    Store
-	grace    time.Duration
-	packs    Opener
-	replaced []replaced // in the order of due
+	leaving
+	packs Opener
 }
 
 // NewCompaction returns a Compaction in s. What has been merged is deleted after
 // the grace; zero is right only when nobody else reads or writes.
 // packs opens what is in s, for making maps; when nil, none are made.
 func NewCompaction(s Store, grace time.Duration, packs Opener) *Compaction {
-	return &Compaction{store: s, grace: grace, packs: packs}
+	return &Compaction{leaving: leaving{store: s, grace: grace}, packs: packs}
 }
 
 // Compacted is what a compaction has made of one generation.
@@ -79,6 +77,13 @@ func (c *Compaction) mergeGeneration(ctx context.Context, client string, done *C
 	if err != nil {
 		return err
 	}
+	e, err := newestEdition(ctx, c.store, client, done.Generation)
+	if err != nil {
+		return err
+	}
+	if e != nil { // what it tells of is not merged any more
+		stored = slices.DeleteFunc(stored, func(o PlanObject) bool { return max(o.First, o.Last) <= e.Through })
+	}
 	parts, leftovers := takeInventory(stored)
 	done.Segments = len(parts)
 	for _, l := range leftovers {
@@ -127,35 +132,4 @@ func createUnnamed() (*spoolFile, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return &spoolFile{f, nil}, nil
-}
-
-func (c *Compaction) replace(run []member) {
-	for _, p := range run {
-		c.replaced = append(c.replaced, replaced{p.Object, time.Now().Add(c.grace)})
-	}
-}
-
-// Replaced returns how many segments Delete would delete, and how long it would
-// wait for the grace to end.
-func (c *Compaction) Replaced() (n int, wait time.Duration) {
-	if n = len(c.replaced); n > 0 {
-		wait = max(time.Until(c.replaced[n-1].due), 0)
-	}
-	return n, wait
-}
-
-// Delete deletes what has been merged, when the grace is over. An error matches
-// ErrDenied when it may not; nothing is wrong then with what the store has.
-func (c *Compaction) Delete(ctx context.Context) error {
-	for len(c.replaced) > 0 {
-		next := c.replaced[0]
-		if err := pause(ctx, time.Until(next.due)); err != nil {
-			return err
-		}
-		if err := c.store.Delete(ctx, next.Key()); err != nil {
-			return err
-		}
-		c.replaced = c.replaced[1:]
-	}
-	return nil
 }

@@ -19,6 +19,7 @@ func (c *Compaction) mapGeneration(ctx context.Context, client string, g ID) (ma
 	}
 	var finals []PackInfo
 	var images []PlanObject
+	through := wal.TXID(0) // up to it, a pruning has made the maps
 	err = t.ask(ctx, func(l lookup) error {
 		s, err := l.shelf(g)
 		if err != nil {
@@ -30,6 +31,9 @@ func (c *Compaction) mapGeneration(ctx context.Context, client string, g ID) (ma
 		}
 		infos, err := l.allInfos(ctx, s.cover[:n])
 		finals, images = nil, s.images
+		if s.edition != nil {
+			through = s.edition.Through
+		}
 		for i, info := range infos {
 			finals = append(finals, PackInfo{s.cover[i], info})
 		}
@@ -41,7 +45,7 @@ func (c *Compaction) mapGeneration(ctx context.Context, client string, g ID) (ma
 	var behind, last int64 // bytes of final segments behind the last map, and of that beside pages
 	for _, f := range finals {
 		at := f.Info.Last.ID
-		if slices.ContainsFunc(images, func(o PlanObject) bool { return f.First <= o.First && o.First <= at }) {
+		if at <= through || slices.ContainsFunc(images, func(o PlanObject) bool { return f.First <= o.First && o.First <= at }) {
 			behind = 0
 			continue
 		}

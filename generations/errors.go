@@ -11,6 +11,8 @@ var (
 	ErrNoClient     = fmt.Errorf("no such client: %w", fs.ErrNotExist)
 	ErrNoGeneration = fmt.Errorf("no such generation: %w", fs.ErrNotExist)
 	ErrNoInstant    = fmt.Errorf("no such instant: %w", fs.ErrNotExist)
+	// ErrNotKept tells that there was such an instant, before history was pruned.
+	ErrNotKept = fmt.Errorf("not kept: %w", ErrNoInstant)
 )
 
 var (

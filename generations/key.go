@@ -18,6 +18,7 @@ const (
 	SnapshotObject                       // snapshot/<first>.snap
 	SegmentObject                        // wal/<first>.wal, or wal/<first>-<last>.wal when merged
 	PieceObject                          // wal/<first>-<last>.piece, in a spool only
+	EditionObject                        // edition/<first>.json
 )
 
 // Names within a generation.
@@ -26,9 +27,11 @@ const (
 	manifestName   = "generation.json"
 	snapshotDir    = "snapshot"
 	walDir         = "wal"
+	editionDir     = "edition"
 	snapshotExt    = ".snap"
 	segmentExt     = ".wal"
 	pieceExt       = ".piece"
+	editionExt     = ".json"
 	txidDigits     = 10
 )
 
@@ -37,8 +40,9 @@ type Object struct {
 	Client     string
 	Generation ID
 	Kind       ObjectKind
-	First      wal.TXID // zero for a manifest
+	First      wal.TXID // zero for a manifest; of an edition, its number
 	Last       wal.TXID // of merged segments and pieces only, else zero
+	Pruning    ID       // which pruning made the snapshot or segment, zero for all others
 }
 
 // Key returns where o is stored, below the root of the store.
@@ -56,11 +60,22 @@ func KeyAt(client string, p pack.Place) string {
 	return clientPrefix(client) + p.Generation + "/" + p.Name
 }
 
+// objectNamed returns the object of a client's generation with a key below it.
+func objectNamed(client string, g ID, name string) (Object, bool) {
+	return parseKey(generationPrefix(client, g) + name)
+}
+
 // name returns o's key below its generation.
 func (o Object) name() string {
 	switch {
 	case o.Kind == ManifestObject:
 		return manifestName
+	case o.Kind == EditionObject:
+		return fmt.Sprintf("%s/%010d%s", editionDir, o.First, editionExt)
+	case o.Kind == SnapshotObject && o.Pruning != 0:
+		return fmt.Sprintf("%s/%010d.%s%s", snapshotDir, o.First, o.Pruning, snapshotExt)
+	case o.Kind == SegmentObject && o.Pruning != 0:
+		return fmt.Sprintf("%s/%010d-%010d.%s%s", walDir, o.First, o.Last, o.Pruning, segmentExt)
 	case o.Kind == SnapshotObject:
 		return fmt.Sprintf("%s/%010d%s", snapshotDir, o.First, snapshotExt)
 	case o.Kind == PieceObject:
@@ -115,16 +130,26 @@ func parseKey(key string) (Object, bool) {
 // parseName takes kind and indexes from the last two elements of a key.
 func (o *Object) parseName(dir, name string) bool {
 	ext := path.Ext(name)
-	first, last, isRange := strings.Cut(strings.TrimSuffix(name, ext), "-")
+	numbers, pruning, isPruned := strings.Cut(strings.TrimSuffix(name, ext), ".")
+	first, last, isRange := strings.Cut(numbers, "-")
 	switch {
 	case dir == snapshotDir && ext == snapshotExt && !isRange:
 		o.Kind = SnapshotObject
-	case dir == walDir && ext == segmentExt:
+	case dir == walDir && ext == segmentExt && (isRange || !isPruned):
 		o.Kind = SegmentObject
-	case dir == walDir && ext == pieceExt && isRange:
+	case dir == walDir && ext == pieceExt && isRange && !isPruned:
 		o.Kind = PieceObject
+	case dir == editionDir && ext == editionExt && !isRange && !isPruned:
+		o.Kind = EditionObject
 	default:
 		return false
+	}
+	if isPruned {
+		id, err := ParseID(pruning)
+		if err != nil {
+			return false
+		}
+		o.Pruning = id
 	}
 	var ok bool
 	if o.First, ok = parseTXIDName(first); !ok {

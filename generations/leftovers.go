@@ -7,14 +7,15 @@ import (
 	"github.com/walback/walback/wal/pack"
 )
 
-// storedSegments lists the segments of a generation, in key order.
+// storedSegments lists the segments of a generation that no pruning has made, in
+// key order.
 func storedSegments(ctx context.Context, s Store, client string, g ID) ([]PlanObject, error) {
 	var found []PlanObject
 	for e, err := range s.List(ctx, generationPrefix(client, g)+walDir+"/", "") {
 		if err != nil {
 			return nil, err
 		}
-		if o, err := ParseKey(e.Key); err == nil && o.Kind == SegmentObject && o.Client == client {
+		if o, err := ParseKey(e.Key); err == nil && o.Kind == SegmentObject && o.Pruning == 0 && o.Client == client {
 			found = append(found, PlanObject{Object: o, Size: e.Size})
 		}
 	}

@@ -26,6 +26,9 @@ type shelf struct {
 	images   []PlanObject // snapshots, ascending
 	stored   []PlanObject // segments in the store, in key order
 	pieces   []PlanObject // in the spool, ascending
+	made     []PlanObject // snapshots and segments that prunings have made
+	newest   *PlanObject  // the edition that counts; nil: nothing was pruned
+	edition  *Edition     // the same, read
 	cover    []PlanObject // segments and pieces to read: ascending, First differing, see cover
 }
 
@@ -40,7 +43,12 @@ func (l *listing) find(g ID) *shelf {
 
 // shows reports whether a transaction of s is known to have a view if it is there.
 // The first ones may have none yet.
-func (s *shelf) shows(id wal.TXID) bool { return len(s.images) > 0 && id > s.images[0].First }
+func (s *shelf) shows(id wal.TXID) bool {
+	if s.edition != nil {
+		return s.keeps(id)
+	}
+	return len(s.images) > 0 && id > s.images[0].First
+}
 
 // draft is a listing being made.
 type draft struct {
@@ -68,7 +76,7 @@ func (d *draft) edit(g ID) *shelf {
 	if s != nil {
 		*fresh = *s
 		// What is shared with the listing before must not be written to.
-		fresh.images, fresh.stored = slices.Clone(s.images), slices.Clip(s.stored)
+		fresh.images, fresh.stored, fresh.made = slices.Clone(s.images), slices.Clip(s.stored), slices.Clip(s.made)
 	}
 	d.shelves[g], d.touched[g] = fresh, true
 	return fresh
@@ -77,12 +85,18 @@ func (d *draft) edit(g ID) *shelf {
 // addStored adds an object of the store that is not known yet.
 func (d *draft) addStored(o PlanObject) {
 	s := d.edit(o.Generation)
-	switch o.Kind {
-	case ManifestObject:
+	switch {
+	case o.Kind == ManifestObject:
 		s.manifest = &o
-	case SnapshotObject:
+	case o.Kind == EditionObject:
+		if s.newest == nil || s.newest.First < o.First {
+			s.newest, s.edition = &o, nil
+		}
+	case o.Pruning != 0:
+		s.made = append(s.made, o)
+	case o.Kind == SnapshotObject:
 		s.images = append(s.images, o)
-	case SegmentObject:
+	case o.Kind == SegmentObject:
 		s.stored = append(s.stored, o)
 	}
 	key := o.Key()
@@ -154,13 +168,20 @@ func (s *shelf) setLocal(objects []PlanObject) {
 func (d *draft) done() *listing {
 	for id := range d.touched {
 		s := d.shelves[id]
+		if s.edition != nil {
+			s.images = s.revisedImages()
+		}
 		slices.SortFunc(s.images, func(a, b PlanObject) int { return cmp.Compare(a.First, b.First) })
 		if !slices.IsSortedFunc(s.stored, inKeyOrder) { // they may have been put in another order
 			s.stored = slices.SortedFunc(slices.Values(s.stored), inKeyOrder)
 		}
-		s.stored = cover(s.stored, nil) // the others have become part of these
-		s.cover = cover(s.stored, s.pieces)
-		if s.manifest == nil && len(s.images) == 0 && len(s.cover) == 0 {
+		if s.edition != nil {
+			s.cover, s.stored = s.revisedCover()
+		} else {
+			s.stored = cover(s.stored, nil) // the others have become part of these
+			s.cover = cover(s.stored, s.pieces)
+		}
+		if s.manifest == nil && s.newest == nil && len(s.images) == 0 && len(s.cover) == 0 {
 			delete(d.shelves, id)
 		}
 	}
@@ -241,9 +262,9 @@ func coverSpans(stored, pieces []PlanObject) []span {
 }
 
 // list makes a listing of a client. Unless whole, the store is asked only for
-// what is new since before. The spool is listed first: what it has lost by the
-// time the store is listed is found there.
-func list(ctx context.Context, client string, st Store, sp *Spool, before *listing, whole bool) (*listing, error) {
+// what is new since before, which editions are not. The spool is listed first:
+// what it has lost by the time the store is listed is found there.
+func list(ctx context.Context, client string, st Store, sp *Spool, before *listing, whole bool, read readEdition) (*listing, error) {
 	if whole {
 		before = &listing{}
 	}
@@ -265,6 +286,9 @@ func list(ctx context.Context, client string, st Store, sp *Spool, before *listi
 		return nil, err
 	}
 	d.setLocal(local)
+	if err := d.readEditions(ctx, read); err != nil {
+		return nil, err
+	}
 	return d.done(), nil
 }
 
@@ -303,7 +327,7 @@ func listOwn(client string, sp *Spool, f *feed, before *listing) (*listing, bool
 		return nil, false, err
 	}
 	put, whole := sp.feeds.take(f)
-	if !whole {
+	if !whole || slices.ContainsFunc(put, func(o PlanObject) bool { return o.Kind == EditionObject }) {
 		return nil, false, nil
 	}
 	d := before.revise()
@@ -339,6 +363,9 @@ func (d *draft) has(o Object) bool {
 	s := d.shelves[o.Generation]
 	if s == nil {
 		return false
+	}
+	if o.Pruning != 0 || o.Kind == EditionObject {
+		return slices.ContainsFunc(s.made, func(p PlanObject) bool { return p.Object == o }) || s.newest != nil && s.newest.First >= o.First && o.Kind == EditionObject
 	}
 	same := func(p PlanObject) bool { return p.Object == o && !p.Local }
 	return s.manifest != nil && same(*s.manifest) || slices.ContainsFunc(s.images, same) ||

@@ -90,6 +90,9 @@ func (l lookup) instant(ctx context.Context, s *shelf, i Instant, now wal.Time) 
 	if i.kind == instantLatest {
 		return l.newest(ctx, s)
 	}
+	if s.edition != nil {
+		return l.keptAt(ctx, s, i, now)
+	}
 	if i.kind == instantTXID && s.shows(i.txid) {
 		return l.byID(ctx, s, i.txid)
 	}
@@ -144,6 +147,9 @@ func (l lookup) none(ctx context.Context, among []*shelf, i Instant) error {
 // snapshot or, in a generation that goes on from a parent, the first one of its
 // own.
 func (l lookup) first(ctx context.Context, s *shelf) (wal.TxnInfo, bool, error) {
+	if s.edition != nil {
+		return l.firstKept(ctx, s)
+	}
 	imaged := len(s.images) > 0
 	if !imaged && len(s.cover) == 0 {
 		return wal.TxnInfo{}, false, nil
@@ -194,6 +200,9 @@ func (l lookup) last(ctx context.Context, s *shelf, first wal.TxnInfo) (wal.TxnI
 	if info.Last.ID < first.ID {
 		return first, true, nil
 	}
+	if kept := s.keptUpTo(info.Last.ID); kept != info.Last.ID {
+		return l.byID(ctx, s, kept)
+	}
 	return info.Last, true, nil
 }
 
@@ -224,7 +233,7 @@ func (l lookup) byID(ctx context.Context, s *shelf, id wal.TXID) (wal.TxnInfo, b
 // holder returns the index of the last object of cover that begins at or before
 // id, -1 for none.
 func holder(cover []PlanObject, id wal.TXID) int {
-	return sort.Search(len(cover), func(i int) bool { return cover[i].First > id }) - 1
+	return sort.Search(len(cover), func(i int) bool { return max(cover[i].First, cover[i].From) > id }) - 1
 }
 
 // gap is the error for transactions of which no object is there.

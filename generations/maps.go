@@ -144,6 +144,7 @@ type mapper struct {
 	packs   Opener
 	create  func() (*spoolFile, error)   // a file to make a map in
 	through func(f *spoolFile) io.Writer // writes to f, as fast as it may
+	alone   bool                         // the map is to refer to nothing else
 }
 
 // make puts the map o.
@@ -162,7 +163,7 @@ func (m *mapper) make(ctx context.Context, o Object) (snapshot.MapStats, error) 
 
 // makeFrom puts the map o of what has been listed.
 func (m *mapper) makeFrom(ctx context.Context, l lookup, o Object) (stats snapshot.MapStats, err error) {
-	plan, err := l.at(ctx, AtTXID(o.First).In(o.Generation), 0)
+	plan, err := l.state(ctx, o.Generation, o.First)
 	if err != nil {
 		return stats, err
 	}
@@ -176,7 +177,10 @@ func (m *mapper) makeFrom(ctx context.Context, l lookup, o Object) (stats snapsh
 		return stats, err
 	}
 	defer f.drop() // a leftover is removed when the spool is opened
-	lasting := l.lasting(plan)
+	var lasting map[pack.Place]bool
+	if !m.alone {
+		lasting = l.lasting(plan)
+	}
 	stats, err = snapshot.WriteMap(m.through(f), o.Place(), view, func(p pack.Place) bool { return lasting[p] })
 	if err != nil {
 		return stats, err
@@ -186,6 +190,23 @@ func (m *mapper) makeFrom(ctx context.Context, l lookup, o Object) (stats snapsh
 		err = m.same(ctx, o, plan.Txn)
 	}
 	return stats, err
+}
+
+// state returns the plan of transaction id of a generation, whether it can be looked
+// at or not.
+func (l lookup) state(ctx context.Context, g ID, id wal.TXID) (Plan, error) {
+	s, err := l.shelf(g)
+	if err != nil {
+		return Plan{}, err
+	}
+	txn, ok, err := l.byID(ctx, s, id)
+	if err == nil && !ok {
+		err = tell(ErrNoInstant, "%s: generation %s has no transaction %d", l.client, g, id)
+	}
+	if err != nil {
+		return Plan{}, err
+	}
+	return l.plan(ctx, s, txn)
 }
 
 // same returns nil when the store's snapshot o is of the transaction at.

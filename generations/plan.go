@@ -28,6 +28,8 @@ type PlanObject struct {
 	Put wal.Time
 	// Local objects are not in the store yet; they are read from the spool.
 	Local bool
+	// From is the first transaction for which the object is asked; zero: all.
+	From wal.TXID
 }
 
 // View identifies what p shows: two plans of one View show the same bytes even

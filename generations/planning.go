@@ -2,6 +2,7 @@ package generations
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -32,8 +33,9 @@ func (l lookup) bare(ctx context.Context, s *shelf, txn wal.TxnInfo) (Plan, erro
 // back to a snapshot, which may lie in a parent.
 func (l lookup) objects(ctx context.Context, s *shelf, id wal.TXID) ([]PlanObject, error) {
 	var objects []PlanObject
+	below := wal.MaxTXID + 1 // snapshots from here on are of no use
 	for {
-		image, err := l.imageBefore(ctx, s, id)
+		image, err := l.imageBefore(ctx, s, id, below)
 		if err != nil {
 			return nil, err
 		}
@@ -55,6 +57,17 @@ func (l lookup) objects(ctx context.Context, s *shelf, id wal.TXID) ([]PlanObjec
 		if err != nil {
 			return nil, err
 		}
+		if image != nil {
+			void, err := l.void(ctx, *image)
+			if err != nil {
+				return nil, err
+			}
+			if void {
+				below = image.First
+				continue
+			}
+		}
+		below = wal.MaxTXID + 1
 		slices.Reverse(run)
 		objects = append(objects, run...)
 		if parent == nil {
@@ -70,11 +83,48 @@ func (l lookup) objects(ctx context.Context, s *shelf, id wal.TXID) ([]PlanObjec
 	}
 }
 
-// imageBefore returns the newest snapshot of s that transaction id can lie over,
-// nil when there is none. A fuzzy one is no view of its own transaction.
-func (l lookup) imageBefore(ctx context.Context, s *shelf, id wal.TXID) (*PlanObject, error) {
+// void reports whether a snapshot is a map that refers to something which a pruning
+// has taken out of history: the map may have been made at the same time.
+func (l lookup) void(ctx context.Context, image PlanObject) (bool, error) {
+	if l.pruned() {
+		refs, err := l.refs(ctx, image)
+		if err != nil {
+			return false, err
+		}
+		for _, p := range refs {
+			g, err := ParseID(p.Generation)
+			if err != nil || l.listing.superseded(l.client, g, p.Name) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// pruned reports whether anything has been pruned.
+func (l lookup) pruned() bool {
+	return slices.ContainsFunc(l.listing.generations, func(s *shelf) bool { return s.edition != nil })
+}
+
+// refs returns the places that a snapshot refers to.
+func (l lookup) refs(ctx context.Context, image PlanObject) ([]pack.Place, error) {
+	r, err := l.packs.OpenPack(ctx, image)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", l.client, err)
+	}
+	var places []pack.Place
+	for _, o := range r.Objects() {
+		places = append(places, o.Place)
+	}
+	return places, nil
+}
+
+// imageBefore returns the newest snapshot of s in front of below that transaction
+// id can lie over, nil when there is none. A fuzzy one is no view of its own
+// transaction.
+func (l lookup) imageBefore(ctx context.Context, s *shelf, id, below wal.TXID) (*PlanObject, error) {
 	for _, o := range slices.Backward(s.images) {
-		if o.First > id {
+		if o.First > id || o.First >= below {
 			continue
 		}
 		if o.First == id {
@@ -115,6 +165,9 @@ func (l lookup) segments(ctx context.Context, s *shelf, from, to wal.TXID, image
 		case info.First.ID > next:
 			return nil, l.gap(s, next, info.First.ID-1)
 		case info.Last.ID >= next: // else it has only what others have, whatever its name promised
+			for n := len(needed); n > 0 && needed[n-1].First >= info.First.ID; n-- {
+				needed = needed[:n-1] // it has all of these too
+			}
 			needed = append(needed, run[i])
 			next = info.Last.ID + 1
 		}

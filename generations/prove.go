@@ -113,7 +113,7 @@ func (w *Writer) proveStored(ctx context.Context, g *lineage) error {
 		delete(missing, e.Key)
 		o, err := ParseKey(e.Key)
 		switch {
-		case err != nil || o.Kind != SegmentObject || o.Client != w.client:
+		case err != nil || o.Kind != SegmentObject || o.Pruning != 0 || o.Client != w.client:
 		case max(o.First, o.Last) >= next:
 			ahead = e.Key
 		case o.First <= p.Mark.Txn.ID:

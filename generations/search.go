@@ -92,7 +92,7 @@ const copied = wal.Time(time.Hour / time.Microsecond)
 
 // dated reports whether the store tells when the objects of s were put.
 func (s *shelf) dated() bool {
-	if s.manifest == nil || s.manifest.Put == 0 {
+	if s.manifest == nil || s.manifest.Put == 0 || s.edition != nil { // what was thinned was put later
 		return false
 	}
 	late := s.manifest.Put - s.id.Time()

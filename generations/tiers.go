@@ -30,13 +30,14 @@ const (
 	mostInputs = 64
 )
 
-// Final reports whether o is a segment that is large enough to be final. It is
-// when all segments of its generation in front of it are.
+// Final reports whether o is a segment that is large enough to be final, or was
+// made by a pruning. It is final when all segments of its generation in front of it
+// are.
 func (o PlanObject) Final() bool {
 	if o.Kind != SegmentObject {
 		return false
 	}
-	return o.Size >= finalBytes || o.Last != 0 && o.Last-o.First+1 >= finalTxns
+	return o.Pruning != 0 || o.Size >= finalBytes || o.Last != 0 && o.Last-o.First+1 >= finalTxns
 }
 
 // member is a segment in the store that may become part of a larger one.

@@ -34,6 +34,7 @@ type Timeline struct {
 
 	mu        sync.Mutex
 	manifests map[ID]Manifest
+	editions  map[Object]*Edition // those that counted when they were listed
 }
 
 // keptInfos is how many objects' roots a Timeline remembers.
@@ -49,7 +50,7 @@ func OpenTimeline(ctx context.Context, client string, s Store, spool *Spool, pac
 	if err != nil {
 		return nil, err
 	}
-	t := &Timeline{client: client, store: s, spool: spool, packs: packs, infos: infos, manifests: make(map[ID]Manifest)}
+	t := &Timeline{client: client, store: s, spool: spool, packs: packs, infos: infos, manifests: make(map[ID]Manifest), editions: make(map[Object]*Edition)}
 	t.listing.Store(&listing{})
 	if spool != nil {
 		t.feed = spool.feeds.follow(client)
@@ -86,7 +87,10 @@ func (t *Timeline) list(ctx context.Context, whole bool) error {
 		// All of it will be listed, and what has gone again will not.
 		t.spool.feeds.take(t.feed)
 	}
-	l, err := list(ctx, t.client, t.store, t.spool, t.listing.Load(), whole)
+	l, err := list(ctx, t.client, t.store, t.spool, t.listing.Load(), whole, t.readEdition)
+	for n := 1; isVanished(err) && n < maxTries; n++ { // an edition that was followed by another
+		l, err = list(ctx, t.client, t.store, t.spool, &listing{}, true, t.readEdition)
+	}
 	switch {
 	case err == nil:
 		t.listing.Store(l)
@@ -109,7 +113,7 @@ func (t *Timeline) RefreshOwn(ctx context.Context) error {
 	if err != nil || whole {
 		return err
 	}
-	if err = t.Refresh(ctx); err != nil {
+	if err = t.list(ctx, true); err != nil {
 		t.spool.feeds.lose(t.feed) // ask the store next time too
 	}
 	return err

@@ -14,22 +14,60 @@ import (
 type Span struct {
 	Generation  ID
 	First, Last wal.TXID
+	edition     *Edition // tells which of them were pruned; nil: none
 }
 
 // Len returns how many transactions s has.
-func (s Span) Len() int64 {
-	if s.First == 0 {
-		return 0
+func (s Span) Len() (n int64) {
+	for _, r := range s.runs() {
+		n += r.len()
 	}
-	return int64(s.Last-s.First) + 1
+	return n
 }
 
 // Newest returns the newest n transactions of s.
 func (s Span) Newest(n int64) Span {
-	if s.Len() > n {
-		s.First = s.Last - wal.TXID(n) + 1
+	has := s.Len()
+	return s.Part(max(0, has-n), has)
+}
+
+// Part returns the transactions of s from the one in place from, counted from zero,
+// up to the one in place to.
+func (s Span) Part(from, to int64) Span {
+	part := Span{Generation: s.Generation, edition: s.edition}
+	at := int64(0)
+	for _, r := range s.runs() {
+		n := r.len()
+		if part.First == 0 && from < to && from < at+n {
+			part.First = r.First + wal.TXID(from-at)
+		}
+		if part.First != 0 && to > at {
+			part.Last = r.First + wal.TXID(min(to-at, n)) - 1
+		}
+		at += n
 	}
-	return s
+	return part
+}
+
+// runs returns what s has.
+func (s Span) runs() []KeptRun {
+	switch {
+	case s.First == 0:
+		return nil
+	case s.edition == nil || s.First > s.edition.Through:
+		return []KeptRun{{s.First, s.Last}}
+	}
+	var runs []KeptRun
+	for _, r := range s.edition.Kept[s.edition.runFrom(s.First):] {
+		if r.First > s.Last {
+			break
+		}
+		runs = append(runs, KeptRun{max(r.First, s.First), min(r.Last, s.Last)})
+	}
+	if s.Last > s.edition.Through {
+		runs = append(runs, KeptRun{s.edition.Through + 1, s.Last})
+	}
+	return runs
 }
 
 // Span returns which transactions of a generation were committed from since to
@@ -56,7 +94,7 @@ func (l lookup) span(ctx context.Context, s *shelf, since, until wal.Time) (Span
 	if err != nil || since > last.Time || until < first.Time {
 		return Span{}, err
 	}
-	span := Span{s.id, first.ID, last.ID}
+	span := Span{s.id, first.ID, last.ID, s.edition}
 	if since > first.Time {
 		txn, err := l.byTimeFrom(ctx, s, first, since)
 		if err != nil {
@@ -73,6 +111,9 @@ func (l lookup) span(ctx context.Context, s *shelf, since, until wal.Time) (Span
 			return Span{}, err
 		}
 		span.Last = txn.ID
+	}
+	if s.edition != nil {
+		span.First, span.Last = s.keptFrom(span.First), s.keptUpTo(span.Last)
 	}
 	if span.First > span.Last { // between two
 		return Span{}, nil
@@ -148,7 +189,7 @@ func (l lookup) each(ctx context.Context, span Span, backward bool) iter.Seq2[wa
 					yield(wal.TxnInfo{}, l.gap(s, min(want, txn.ID+1), max(want, txn.ID-1)))
 					return
 				}
-				if !yield(txn, nil) {
+				if s.keeps(txn.ID) && !yield(txn, nil) {
 					return
 				}
 				if want++; backward {
@@ -260,7 +301,7 @@ func (l lookup) addNewest(ctx context.Context, s *shelf, n int, recent *[]wal.Tx
 	if err != nil {
 		return err
 	}
-	span := Span{s.id, first.ID, last.ID}.Newest(int64(n - len(*recent)))
+	span := Span{s.id, first.ID, last.ID, s.edition}.Newest(int64(n - len(*recent)))
 	for txn, err := range l.each(ctx, span, true) {
 		if err != nil {
 			return err

@@ -24,10 +24,9 @@ const (
 
 // logPart is the part of a log that lists one generation.
 type logPart struct {
-	generation generations.ID
-	pageSize   int
-	first      wal.TXID
-	lines      int64
+	generations.Span
+	pageSize int
+	lines    int64
 }
 
 // logText is a log as long as it was at some time.
@@ -48,7 +47,7 @@ func (c *client) newLogText(ctx context.Context) (*logText, error) {
 		if g.First.ID == 0 {
 			continue // no transaction yet
 		}
-		t.parts = append(t.parts, logPart{g.ID, g.Manifest.PageSize, g.First.ID, g.Span().Len()})
+		t.parts = append(t.parts, logPart{g.Span(), g.Manifest.PageSize, g.Span().Len()})
 		t.changed = g.Last.Time
 	}
 	return t, nil
@@ -83,9 +82,8 @@ func (t *logText) chunk(ctx context.Context, n int64) ([]byte, error) {
 	for _, p := range t.parts {
 		from, to := max(first, at), min(end, at+p.lines)
 		if from < to {
-			span := generations.Span{Generation: p.generation, First: p.first + wal.TXID(from-at), Last: p.first + wal.TXID(to-at-1)}
 			var err error
-			if text, err = t.add(ctx, text, p, span); err != nil {
+			if text, err = t.add(ctx, text, p, p.Part(from-at, to-at)); err != nil {
 				return nil, err
 			}
 		}
@@ -102,9 +100,9 @@ func (t *logText) add(ctx context.Context, text []byte, p logPart, span generati
 		}
 		before := len(text)
 		text = fmt.Appendf(text, logLine, txn.ID, txn.Time, txn.Pages,
-			int64(txn.Pages)*int64(p.pageSize), int64(txn.Size)*int64(p.pageSize), p.generation)
+			int64(txn.Pages)*int64(p.pageSize), int64(txn.Size)*int64(p.pageSize), p.Generation)
 		if n := len(text) - before; n != len(logHead) {
-			return nil, fmt.Errorf("the line of transaction %d of generation %s has %d bytes", txn.ID, p.generation, n)
+			return nil, fmt.Errorf("the line of transaction %d of generation %s has %d bytes", txn.ID, p.Generation, n)
 		}
 	}
 	return text, nil

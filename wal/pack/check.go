@@ -20,7 +20,7 @@ func (w *Writer) check(txns []wal.TxnInfo, mark wal.Mark) error {
 		return fmt.Errorf("the mark is of pages of %d bytes, its log position of %d, the pack of %d",
 			mark.PageSize, mark.Log.PageSize, w.root.PageSize)
 	}
-	return checkAdded(w.root.Kind, txns, w.added)
+	return checkAdded(w.root.Info, txns, w.added)
 }
 
 // checkTxns reports what is wrong with the transactions of a pack.
@@ -79,7 +79,7 @@ func (t *tally) add(p wal.Pgno, id wal.TXID) {
 }
 
 // checkAdded compares txns with the versions a pack has of them.
-func checkAdded(kind Kind, txns []wal.TxnInfo, versions tally) error {
+func checkAdded(info Info, txns []wal.TxnInfo, versions tally) error {
 	seen := 0
 	for _, t := range txns {
 		a := versions.of[t.ID]
@@ -91,7 +91,7 @@ func checkAdded(kind Kind, txns []wal.TxnInfo, versions tally) error {
 		if a.max > t.Size {
 			return fmt.Errorf("page %d of transaction %d, after which the database has %d pages", a.max, t.ID, t.Size)
 		}
-		if kind == Segment && a.pages != t.Pages {
+		if info.Kind == Segment && !info.Thinned && a.pages != t.Pages {
 			return fmt.Errorf("%d pages of transaction %d, which wrote %d", a.pages, t.ID, t.Pages)
 		}
 	}

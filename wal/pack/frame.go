@@ -31,7 +31,8 @@ const (
 	flagLog       = 1 << 1 // the mark has a log position
 	flagBigEndian = 1 << 2 // of the log's checksums
 	flagShrinks   = 1 << 3
-	flagsKnown    = flagFuzzy | flagLog | flagBigEndian | flagShrinks
+	flagThinned   = 1 << 4
+	flagsKnown    = flagFuzzy | flagLog | flagBigEndian | flagShrinks | flagThinned
 )
 
 // appendHeader appends the sixteen bytes a pack begins with. They say nothing

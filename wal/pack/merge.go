@@ -18,12 +18,18 @@ func Merge(w io.Writer, place Place, o WriterOptions, in ...*Reader) (Info, erro
 	if len(in) == 0 {
 		return Info{}, errors.New("pack: nothing to merge")
 	}
-	txns, shares, err := mergeTxns(in)
+	txns, shares, err := mergeTxns(in, true)
 	if err != nil {
 		return Info{}, err
 	}
+	for _, r := range in {
+		if r.root.Thinned {
+			return Info{}, fmt.Errorf("merging %s: it has been thinned", r.place.Name)
+		}
+	}
 	pw := NewWriter(w, Segment, in[0].root.PageSize, place, o)
-	if err := mergeVersions(pw, shares); err != nil {
+	add := func(v Version) error { return pw.AddSummed(v.Pgno, v.TXID, v.Data, v.Sum) }
+	if err := mergeVersions(shares, add); err != nil {
 		return Info{}, err
 	}
 	if _, err := pw.Finish(txns, shares[len(shares)-1].root.Mark); err != nil {
@@ -39,8 +45,8 @@ type share struct {
 }
 
 // mergeTxns returns the transactions of in and from where each is taken, or why
-// they cannot be one segment.
-func mergeTxns(in []*Reader) ([]wal.TxnInfo, []share, error) {
+// they cannot be one segment. What overlaps has to agree, unless it need not.
+func mergeTxns(in []*Reader, agree bool) ([]wal.TxnInfo, []share, error) {
 	var txns []wal.TxnInfo
 	var shares []share
 	for _, r := range in {
@@ -55,7 +61,7 @@ func mergeTxns(in []*Reader) ([]wal.TxnInfo, []share, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		if part, err = behind(txns, part); err != nil {
+		if part, err = behind(txns, part, agree); err != nil {
 			return nil, nil, fmt.Errorf("merging %s: %w", r.place.Name, err)
 		}
 		if len(part) > 0 {
@@ -66,17 +72,18 @@ func mergeTxns(in []*Reader) ([]wal.TxnInfo, []share, error) {
 	return txns, shares, nil
 }
 
-// behind returns what part adds to txns, which it goes on from or agrees with.
-func behind(txns, part []wal.TxnInfo) ([]wal.TxnInfo, error) {
+// behind returns what part adds to txns, which it goes on from or overlaps.
+func behind(txns, part []wal.TxnInfo, agree bool) ([]wal.TxnInfo, error) {
 	if len(txns) == 0 {
 		return part, nil
 	}
 	first, last := txns[0].ID, txns[len(txns)-1]
-	if part[0].ID < first {
+	if agree && part[0].ID < first {
 		return nil, fmt.Errorf("transaction %d comes in front of %d", part[0].ID, first)
 	}
 	for len(part) > 0 && part[0].ID <= last.ID {
-		if have := txns[part[0].ID-first]; have != part[0] {
+		if agree && txns[part[0].ID-first] != part[0] {
+			have := txns[part[0].ID-first]
 			return nil, fmt.Errorf("it tells otherwise of transaction %d than the segments in front: %+v, not %+v", have.ID, part[0], have)
 		}
 		part = part[1:]
@@ -87,8 +94,9 @@ func behind(txns, part []wal.TxnInfo) ([]wal.TxnInfo, error) {
 	return part, adjoin(last, part[0])
 }
 
-// mergeVersions adds the versions of in to w in key order.
-func mergeVersions(w *Writer, in []share) error {
+// mergeVersions calls add with the versions of in, in key order. The data is valid
+// until it returns.
+func mergeVersions(in []share, add func(Version) error) error {
 	var q queue
 	for _, r := range in {
 		h := &head{cursor: r.cursor(0), first: r.first}
@@ -103,7 +111,7 @@ func mergeVersions(w *Writer, in []share) error {
 	heap.Init(&q)
 	for len(q) > 0 {
 		h := q[0]
-		if err := w.AddSummed(h.Pgno, h.TXID, h.Data, h.Sum); err != nil {
+		if err := add(h.Version); err != nil {
 			return err
 		}
 		if err := h.advance(); err != nil {

@@ -44,6 +44,9 @@ type Info struct {
 	// Shrinks tells that some transaction of the pack left the database smaller
 	// than the transaction in front of it in the pack did.
 	Shrinks bool
+	// Thinned marks a segment that is whole for some of its transactions only, see
+	// Thin; the last is one of them.
+	Thinned bool
 	// Mark is where capture stood behind the last transaction; its Txn equals Last.
 	Mark wal.Mark
 }

@@ -49,7 +49,7 @@ func TestAnyHistory(t *testing.T) {
 func rewrite(t testing.TB, r *Reader, o WriterOptions) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	o.Fuzzy = r.Info().Fuzzy
+	o.Fuzzy, o.Thinned = r.Info().Fuzzy, r.Info().Thinned
 	w := NewWriter(&b, r.Info().Kind, r.Info().PageSize, r.Place(), o)
 	for v, err := range r.All(0) {
 		if err != nil {

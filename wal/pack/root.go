@@ -73,7 +73,7 @@ func tableCount(n int) int {
 func (r *root) append(b []byte) []byte {
 	log := r.Mark.Log
 	flags := bitIf(r.Fuzzy, flagFuzzy) | bitIf(!log.IsZero(), flagLog) |
-		bitIf(log.BigEndian, flagBigEndian) | bitIf(r.Shrinks, flagShrinks)
+		bitIf(log.BigEndian, flagBigEndian) | bitIf(r.Shrinks, flagShrinks) | bitIf(r.Thinned, flagThinned)
 	b = append(b, byte(r.Kind), log2(r.PageSize), flags)
 	b = binary.AppendUvarint(b, uint64(r.First.ID))
 	b = binary.BigEndian.AppendUint64(b, uint64(r.First.Time))
@@ -168,11 +168,12 @@ func (f *fields) info(r *Info) (flags byte) {
 	size := f.byte()
 	flags = f.byte()
 	if size < 9 || size > 16 || r.Kind < Segment || r.Kind > Map || flags&^flagsKnown != 0 ||
-		flags&flagLog == 0 && flags&flagBigEndian != 0 || flags&flagFuzzy != 0 && r.Kind != Snapshot || flags&flagLog != 0 && r.Kind == Map {
+		flags&flagLog == 0 && flags&flagBigEndian != 0 || flags&flagFuzzy != 0 && r.Kind != Snapshot || flags&flagLog != 0 && r.Kind == Map || flags&flagThinned != 0 && r.Kind != Segment {
 		f.fail()
 		return 0
 	}
 	r.PageSize, r.Fuzzy, r.Shrinks = 1<<size, flags&flagFuzzy != 0, flags&flagShrinks != 0
+	r.Thinned = flags&flagThinned != 0
 	r.First.ID = wal.TXID(f.uvarint(uint64(wal.MaxTXID)))
 	r.First.Time = wal.Time(f.uint64())
 	f.state(&r.First)

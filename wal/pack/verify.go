@@ -37,7 +37,7 @@ func (r *Reader) Verify() error {
 			sums.Set(v.Pgno, wal.PageSum(v.Pgno, v.Data))
 		}
 	}
-	if err := checkAdded(r.root.Kind, txns, versions); err != nil {
+	if err := checkAdded(r.root.Info, txns, versions); err != nil {
 		return r.corrupt(r.rootAt, "%v", err)
 	}
 	if r.root.mapped != nil {

@@ -21,6 +21,8 @@ type WriterOptions struct {
 	Raw bool
 	// Fuzzy marks a snapshot as read while the database was being written.
 	Fuzzy bool
+	// Thinned marks a segment as whole for some of its transactions only.
+	Thinned bool
 	// Concurrency is how many groups are compressed at a time; what is written
 	// is the same for any. 1 when zero.
 	Concurrency int
@@ -90,7 +92,7 @@ func NewWriter(w io.Writer, kind Kind, pageSize int, place Place, o WriterOption
 		place:  place,
 		o:      o,
 		sealer: o.Sealer,
-		root:   root{Info: Info{Kind: kind, PageSize: pageSize, Fuzzy: o.Fuzzy}},
+		root:   root{Info: Info{Kind: kind, PageSize: pageSize, Fuzzy: o.Fuzzy, Thinned: o.Thinned}},
 		added:  newTally(),
 		group:  newGroup(pageSize),
 	}
@@ -101,6 +103,8 @@ func NewWriter(w io.Writer, kind Kind, pageSize int, place Place, o WriterOption
 		pw.err = fmt.Errorf("pack %s: %d is no page size", place.Name, pageSize)
 	case o.Fuzzy && kind != Snapshot:
 		pw.err = fmt.Errorf("pack %s: only a snapshot can be fuzzy", place.Name)
+	case o.Thinned && kind != Segment:
+		pw.err = fmt.Errorf("pack %s: only a segment can be thinned", place.Name)
 	default:
 		pw.write(appendHeader(nil, kind, pageSize, o.Fuzzy))
 	}
@@ -265,7 +269,7 @@ var errFinished = errors.New("pack: the writer has finished")
 
 // Finish writes what is left, and returns the size of the object. txns are all
 // transactions of the pack, gapless and with strictly increasing times; for a
-// segment, exactly txns[i].Pages versions of each must have been added. mark is
+// segment that is not thinned, exactly txns[i].Pages versions of each must have been added. mark is
 // where capture stands behind the last.
 func (w *Writer) Finish(txns []wal.TxnInfo, mark wal.Mark) (int64, error) {
 	if w.err != nil {
