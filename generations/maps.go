@@ -54,6 +54,16 @@ type mapState struct {
 	after time.Time // not another one before
 }
 
+// add notes that parts are final, as far as they are behind the last snapshot.
+func (s *mapState) add(parts []member, snapshot wal.TXID) {
+	for _, p := range parts {
+		if p.last > snapshot {
+			s.final = p.last
+			s.bytes += p.Size
+		}
+	}
+}
+
 // mapRetry is after how long a map that failed is tried again, when something is
 // shipped then.
 const mapRetry = time.Minute

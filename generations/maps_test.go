@@ -53,19 +53,9 @@ func TestMapOfFinalSegments(t *testing.T) {
 	w, d := r.open(), newDatabase(60, wal.MaxPageSize)
 	r.begin(w, d.base(true))
 	wait(t, made)
-	all := func(n int) []int {
-		for len(d.pages) < n {
-			d.pages = append(d.pages, nil)
-		}
-		changed := make([]int, n)
-		for i := range changed {
-			changed[i] = i
-		}
-		return changed
-	}
 	d.noisy = true
 	for i := range 2 {
-		w.Append(d.write(all(520 + i))) // more than 32 MiB
+		w.Append(d.write(allPages(d, 520+i))) // more than 32 MiB
 		r.flush()
 		wait(t, made)
 	}
@@ -99,6 +89,63 @@ func TestMapOfFinalSegments(t *testing.T) {
 		}
 	}
 	wantNewest(t, m, d)
+}
+
+// What is final and has no map yet is known after a restart: a map that could not
+// be made is made as soon as something is shipped again.
+func TestMapAfterRestart(t *testing.T) {
+	m := newMemory()
+	dir := t.TempDir()
+	r := newRig(t, m, dir, time.Microsecond)
+	w, d := r.open(), newDatabase(61, wal.MaxPageSize)
+	r.begin(w, d.base(true))
+	r.flush()
+	tried := make(chan struct{}, 8)
+	m.hook(func(c call) error {
+		if isSnapshot(c) {
+			tried <- struct{}{}
+			return errDown
+		}
+		return nil
+	}, nil)
+	d.noisy = true
+	w.Append(d.write(allPages(d, 520))) // more than 32 MiB
+	r.flush()
+	wait(t, tried)
+	r.close()
+
+	made := m.snapshots()
+	r = newRig(t, m, dir, time.Microsecond)
+	w = r.open()
+	w.Append(d.write([]int{3}))
+	r.flush()
+	wait(t, made)
+	if plan, err := m.plan(t, d.last.Time); err != nil || len(plan.Objects) != 2 || plan.Objects[1].First != 2 {
+		t.Errorf("plan %v, %v", plan, err)
+	}
+	wantHistory(t, m, nil, d.history)
+}
+
+// allPages makes d have n pages, and names them all.
+func allPages(d *database, n int) []int {
+	for len(d.pages) < n {
+		d.pages = append(d.pages, nil)
+	}
+	changed := make([]int, n)
+	for i := range changed {
+		changed[i] = i
+	}
+	return changed
+}
+
+// plan returns that of the newest transaction.
+func (m *memory) plan(t *testing.T, now wal.Time) (generations.Plan, error) {
+	t.Helper()
+	tl, err := generations.OpenTimeline(t.Context(), client, m, nil, packs{m, nil})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tl.At(t.Context(), generations.Latest(), now)
 }
 
 // forkOften makes a database whose newest generation lies over two others, with

@@ -158,7 +158,7 @@ func (m *merging) survey(w *Writer, g *lineage) error {
 	if n := len(parts); n > 0 {
 		parts[n-1].last = g.Mark.Txn.ID
 	}
-	g.tail, g.leftovers = tailOf(parts), leftovers
+	g.takeStock(parts, leftovers)
 	return nil
 }
 

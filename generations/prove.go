@@ -135,7 +135,7 @@ func (w *Writer) proveStored(ctx context.Context, g *lineage) error {
 	}
 	w.mu.Lock()
 	g.proved = true
-	g.tail, g.leftovers = tailOf(parts), leftovers
+	g.takeStock(parts, leftovers)
 	w.mu.Unlock()
 	if ahead != "" {
 		return &conflictError{ours: true, what: fmt.Sprintf("the store has %s, which is ahead of transaction %d, the last one known here", ahead, p.Mark.Txn.ID)}

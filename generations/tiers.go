@@ -61,10 +61,15 @@ func tailOf(parts []member) []member {
 // which have become final. The caller holds the Writer's mu.
 func (g *lineage) setTail(parts []member) {
 	g.tail = tailOf(parts)
-	for _, p := range parts[:len(parts)-len(g.tail)] {
-		g.maps.final = p.last
-		g.maps.bytes += p.Size
-	}
+	g.maps.add(parts[:len(parts)-len(g.tail)], g.Snapshot)
+}
+
+// takeStock makes parts, which are all that g has in the store, what is known of
+// it. The caller holds the Writer's mu.
+func (g *lineage) takeStock(parts []member, left []leftover) {
+	g.maps.final, g.maps.bytes = 0, 0
+	g.setTail(parts)
+	g.leftovers = left
 }
 
 // nextMerge returns which adjoining parts of a tail, ascending, are to become one
