@@ -23,6 +23,7 @@ type View struct {
 	layers   []*layer
 	cuts     lazy[[]cut]
 	visited  visited
+	scan     readahead
 	scratch  sync.Pool // *[]byte of a page each
 	closed   atomic.Bool
 	renewal  renewal
@@ -163,9 +164,19 @@ func (v *View) ReadAt(b []byte, off int64) (int, error) {
 
 // readAt is ReadAt within the database.
 func (v *View) readAt(b []byte, off int64) (int, error) {
+	n, err := v.readPages(b, off)
+	if err == nil && off%int64(v.pageSize) == 0 {
+		v.current().fetchChildren(b, wal.Pgno(off/int64(v.pageSize))+1)
+	}
+	return n, err
+}
+
+// readPages reads what b has room for, several pages at the same time.
+func (v *View) readPages(b []byte, off int64) (int, error) {
 	size := int64(v.pageSize)
 	first := off / size
 	pages := int((off+int64(len(b))+size-1)/size - first)
+	v.current().readAhead(first, int64(pages))
 	if pages <= 1 {
 		if err := v.readPart(b, off); err != nil {
 			return 0, err
@@ -222,6 +233,7 @@ func (v *View) OnClose(f func() error) {
 // later reads fail with fs.ErrClosed. A second Close does nothing.
 func (v *View) Close() error {
 	v.closed.Store(true)
+	v.scan.asking.Wait()
 	v.mu.Lock()
 	fs := v.onClose
 	v.onClose = nil

@@ -158,3 +158,21 @@ func TestCopyRoundTrips(t *testing.T) {
 		t.Errorf("%d bytes were fetched for %d of groups", asked.Read, stored.Bytes())
 	}
 }
+
+// Who reads all of a table does not wait for page after page.
+func TestScanRoundTrips(t *testing.T) {
+	p := newPast(t)
+	p.merged(t)
+	far := storetest.FarAway(p.store, 20*time.Millisecond)
+	m := p.mount(t, func(o *Options) { o.Store = far })
+	p.store.Reset()
+	instant := (began + second*21).String()
+	if got := sqlite(t, m.path("c1", instant, "db.sqlite"), "SELECT count(v) FROM t"); got != "20000" {
+		t.Errorf("got %s", got)
+	}
+	trips, asked := far.Trips(), p.store.Reset()
+	t.Logf("%d round trips, %+v", trips, asked)
+	if trips > 20 { // and not one for each of 65 groups
+		t.Errorf("a scan took %d round trips", trips)
+	}
+}

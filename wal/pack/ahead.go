@@ -14,26 +14,36 @@ type AheadReader interface {
 // many of these may be in vain between two blocks.
 const (
 	mostAhead = 1 << 20
-	gapAhead  = 64 << 10
+	gapAhead  = 16 << 10
 )
 
-// ahead puts together what is to be fetched ahead.
-type ahead struct {
+// Ahead puts together what is to be fetched ahead. What lies beside each other should
+// be added in order.
+type Ahead struct {
 	from       *Reader
 	begin, end int64
 }
 
-func (a *ahead) add(r *Reader, off int64, stored int) {
+func (a *Ahead) add(r *Reader, off int64, stored int) {
 	end := off + int64(stored)
 	if r == a.from && off >= a.begin && off <= a.end+gapAhead && end-a.begin <= mostAhead {
 		a.end = max(a.end, end)
 		return
 	}
-	a.send()
-	*a = ahead{r, off, end}
+	a.Send()
+	*a = Ahead{r, off, end}
 }
 
-func (a *ahead) send() {
+// Add adds a group of r.
+func (a *Ahead) Add(r *Reader, e Extent) {
+	in, off, err := r.part(e.Off)
+	if err == nil { // else it is met by who reads the group
+		a.add(in, off, e.Stored)
+	}
+}
+
+// Send begins to fetch what was added last.
+func (a *Ahead) Send() {
 	if a.from == nil {
 		return
 	}
@@ -44,8 +54,8 @@ func (a *ahead) send() {
 
 // Foresee begins to fetch what tells where the pages from first to last lie.
 func (r *Reader) Foresee(first, last wal.Pgno) {
-	var a ahead
-	defer a.send()
+	var a Ahead
+	defer a.Send()
 	if r.root.mapped != nil {
 		r.foreseeLeaves(&a, first, last)
 		return
@@ -56,7 +66,7 @@ func (r *Reader) Foresee(first, last wal.Pgno) {
 	}
 }
 
-func (r *Reader) foreseeLeaves(a *ahead, first, last wal.Pgno) {
+func (r *Reader) foreseeLeaves(a *Ahead, first, last wal.Pgno) {
 	n, _ := leafOf(max(first, 1))
 	end, _ := leafOf(max(last, 1))
 	for ; n <= end && n < len(r.root.mapped.leaves); n++ {
