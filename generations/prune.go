@@ -22,6 +22,7 @@ type Pruning struct {
 	leaving
 	packs   Opener
 	options PruneOptions
+	put     func(PlanObject) // told of editions that have got into the store
 }
 
 // PruneOptions say what a Pruning keeps, and how it works. The zero value keeps the
@@ -30,12 +31,7 @@ type PruneOptions struct {
 	Policy Policy
 	Grace  time.Duration    // zero is right only when nobody else reads or writes
 	Now    func() time.Time // default: the clock
-
-	// Through returns what a file is written through, to rest meanwhile; default:
-	// the file itself.
-	Through func(io.Writer) io.Writer
-	// Put is told of what has got into the store.
-	Put func(PlanObject)
+	Share  float64          // of one core that it may take; default: does not rest
 }
 
 // NewPruning returns a Pruning in s, of which packs opens objects.
@@ -43,13 +39,17 @@ func NewPruning(s Store, packs Opener, o PruneOptions) *Pruning {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Through == nil {
-		o.Through = func(w io.Writer) io.Writer { return w }
-	}
-	if o.Put == nil {
-		o.Put = func(PlanObject) {}
-	}
-	return &Pruning{leaving: leaving{store: s, grace: o.Grace}, packs: packs, options: o}
+	return &Pruning{leaving: leaving{store: s, grace: o.Grace}, packs: packs, options: o, put: func(PlanObject) {}}
+}
+
+// Pruning returns a Pruning of what s ships to, which works in the background, and
+// of which those are told who look at the past beside a live mount.
+func (s *Shipper) Pruning(policy Policy, now func() time.Time) *Pruning {
+	p := NewPruning(s.store, s.options.Packs, PruneOptions{
+		Policy: policy, Grace: s.merging.options.Grace, Now: now, Share: s.merging.options.Share,
+	})
+	p.put = s.spool.feeds.put
+	return p
 }
 
 var (
@@ -143,12 +143,12 @@ func (p *Pruning) mayDelete(ctx context.Context, plan *PrunePlan) error {
 }
 
 // engine returns what thins for p.
-func (p *Pruning) engine() *merger {
+func (p *Pruning) engine(ctx context.Context) *merger {
 	return &merger{
 		store:   p.store,
 		create:  createUnnamed,
 		local:   func(Object) (*os.File, bool) { return nil, false },
-		through: func(f *spoolFile) io.Writer { return p.options.Through(f) },
+		through: p.through(ctx),
 		cores:   1,
 		made:    func(Object, segment) {},
 	}
@@ -156,12 +156,22 @@ func (p *Pruning) engine() *merger {
 
 // mapper returns what makes maps for p, which refer to nothing else if they are to
 // stand alone.
-func (p *Pruning) mapper(alone bool) *mapper {
+func (p *Pruning) mapper(ctx context.Context, alone bool) *mapper {
 	return &mapper{
 		store:   p.store,
 		packs:   p.packs,
 		create:  createUnnamed,
-		through: func(f *spoolFile) io.Writer { return p.options.Through(f) },
+		through: p.through(ctx),
 		alone:   alone,
+	}
+}
+
+// through returns what files are written through.
+func (p *Pruning) through(ctx context.Context) func(f *spoolFile) io.Writer {
+	return func(f *spoolFile) io.Writer {
+		if share := p.options.Share; share > 0 && share < 1 {
+			return &resting{Writer: f, ctx: ctx, share: share, rested: time.Now()}
+		}
+		return f
 	}
 }

@@ -28,7 +28,7 @@ func (s *shelf) nextPruning(now wal.Time) ID {
 func (p *Pruning) makeBase(ctx context.Context, l lookup, plan *PrunePlan, r *revision) error {
 	r.pruning = r.shelf.nextPruning(plan.Now)
 	o := Object{Client: l.client, Generation: r.shelf.id, Kind: SnapshotObject, First: r.made, Pruning: r.pruning}
-	stats, err := p.mapper(true).makeFrom(ctx, l, o)
+	stats, err := p.mapper(ctx, true).makeFrom(ctx, l, o)
 	r.base = &PlanObject{Object: o, Size: stats.Size}
 	return err
 }
@@ -67,7 +67,7 @@ func (p *Pruning) revise(ctx context.Context, l lookup, plan *PrunePlan, r *revi
 	if err := p.commit(ctx, &edition, e); err != nil {
 		return l, err
 	}
-	p.options.Put(edition)
+	p.put(edition)
 	return l.with(edition, e, made), nil
 }
 
@@ -91,7 +91,7 @@ func (p *Pruning) thinParts(ctx context.Context, r *revision, e *Edition) ([]Pla
 			e.Segments = append(e.Segments, v.objects[0].name())
 			continue
 		}
-		one, err := p.engine().thin(ctx, v, e.Pruning, r.needs)
+		one, err := p.engine(ctx).thin(ctx, v, e.Pruning, r.needs)
 		if err != nil {
 			return nil, err
 		}
@@ -170,7 +170,7 @@ func (p *Pruning) chooseMaps(ctx context.Context, l lookup, r *revision, edition
 			continue
 		}
 		snap := Object{Client: l.client, Generation: r.shelf.id, Kind: SnapshotObject, First: at, Pruning: e.Pruning}
-		stats, err := p.mapper(false).makeFrom(ctx, now, snap)
+		stats, err := p.mapper(ctx, false).makeFrom(ctx, now, snap)
 		if err != nil {
 			return nil, err
 		}

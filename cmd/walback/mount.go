@@ -23,10 +23,11 @@ type mountOptions struct {
 	history string // absolute; "" is no history mount
 
 	cacheDir   string
-	cacheSize  int64         // bytes
-	interval   time.Duration // between the segments of a busy database
-	spoolLimit int64         // bytes; 0 is the default
-	shutdown   time.Duration // how long a clean unmount may take
+	cacheSize  int64              // bytes
+	interval   time.Duration      // between the segments of a busy database
+	spoolLimit int64              // bytes; 0 is the default
+	retain     generations.Policy // nil: everything is kept
+	shutdown   time.Duration      // how long a clean unmount may take
 	allowOther bool
 	pass       bool // reads and writes past the daemon
 }
@@ -49,6 +50,7 @@ func (p *program) mountCommand() *cli.Command {
 			&cli.StringFlag{Name: "backing", Usage: "keep the plain files in `DIR` instead of underneath"},
 			&cli.DurationFlag{Name: "interval", Value: time.Second, Usage: "in the long run, ship a busy database once in `TIME`: each time is a PUT request. An isolated commit is shipped at once, and a burst in short order"},
 			&cli.StringFlag{Name: "spool-limit", Usage: "while the store is down, keep at most `SIZE` of commits in DIR/.walback; what is committed beyond it is not recorded", DefaultText: "a tenth of the filesystem, from 64 MiB to 16 GiB"},
+			&cli.StringFlag{Name: "retain", Usage: "once a day, prune all that is below URL by `POLICY`, as walback prune does", DefaultText: "everything is kept"},
 			&cli.DurationFlag{Name: "shutdown-timeout", Value: 30 * time.Second, Usage: "ship for at most `TIME` when unmounting"},
 			&cli.BoolFlag{Name: "passthrough", Value: true, Usage: "have the kernel pass reads and writes of databases in WAL mode on to the plain files where it can (Linux 6.9, root): much faster. With -passthrough=false each goes through walback, and the time of a commit is exact with synchronous=NORMAL too, where it is otherwise that at which it was seen: a millisecond later, more on a busy machine"},
 			&cli.BoolFlag{Name: "allow-other", Usage: "let other users in, as far as the files' modes do, and into -history as far as that directory's does"},
@@ -105,6 +107,9 @@ func parseMount(cmd *cli.Command) (mountOptions, error) {
 		return o, misuse(cmd, "-shutdown-timeout %s: want a time of zero or more", o.shutdown)
 	}
 	if o.url, err = parseReplica(cmd, args[1]); err != nil {
+		return o, err
+	}
+	if o.retain, err = parseRetain(cmd); err != nil {
 		return o, err
 	}
 	if o.cacheDir, o.cacheSize, err = parseCache(cmd); err != nil {

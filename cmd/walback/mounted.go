@@ -39,6 +39,7 @@ type mounted struct {
 	shipper *generations.Shipper
 	live    *live.FS
 	history *history.FS
+	pruner  *pruner // nil: everything is kept
 
 	// opened is closed when live is set, or never will be. The live mount itself
 	// calls back before that.
@@ -52,7 +53,7 @@ type mounted struct {
 // again what it had begun.
 func openMount(ctx context.Context, o mountOptions, logger *slog.Logger, now func() time.Time) (*mounted, error) {
 	m := &mounted{o: o, logger: logger, now: now, began: wal.TimeOf(now()), opened: make(chan struct{}), paths: map[string]string{}}
-	for _, step := range []func(context.Context) error{m.openPlaces, m.openStore, m.openLive, m.openHistory} {
+	for _, step := range []func(context.Context) error{m.openPlaces, m.openStore, m.openLive, m.openHistory, m.openPruner} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, m.abandon())
 		}
@@ -334,6 +335,9 @@ func (m *mounted) close(ctx context.Context, w io.Writer) error {
 // release closes everything but the mounts.
 func (m *mounted) release() error {
 	var errs []error
+	if m.pruner != nil {
+		m.pruner.close()
+	}
 	if m.shipper != nil {
 		errs = append(errs, m.shipper.Close())
 	}

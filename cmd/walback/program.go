@@ -75,6 +75,7 @@ func (p *program) command() *cli.Command {
 			p.logCommand(),
 			p.restoreCommand(),
 			p.compactCommand(),
+			p.pruneCommand(),
 			p.statusCommand(),
 			p.versionCommand(),
 			p.helpCommand(),
