@@ -25,6 +25,11 @@ func (s Span) Len() (n int64) {
 	return n
 }
 
+// Has reports whether transaction id is one of s.
+func (s Span) Has(id wal.TXID) bool {
+	return slices.ContainsFunc(s.runs(), func(r KeptRun) bool { return r.First <= id && id <= r.Last })
+}
+
 // Newest returns the newest n transactions of s.
 func (s Span) Newest(n int64) Span {
 	has := s.Len()

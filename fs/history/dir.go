@@ -187,7 +187,7 @@ func (c *client) instants(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 		for _, s := range snapshots {
-			if !s.Info.Fuzzy { // those are of no instant
+			if !s.Info.Fuzzy && g.Span().Has(s.First) { // others are of no instant
 				names = append(names, s.Info.Last.Time.String())
 			}
 		}
