@@ -251,6 +251,10 @@ func (o wholeObject) ReadAt(b []byte, off int64) (int, error) {
 
 // read returns the database that a plan makes up.
 func (p packs) read(ctx context.Context, plan generations.Plan) ([]byte, error) {
+	return readPlan(ctx, p, plan)
+}
+
+func readPlan(ctx context.Context, p generations.Opener, plan generations.Plan) ([]byte, error) {
 	var opened []*pack.Reader
 	for _, o := range plan.Objects {
 		r, err := p.OpenPack(ctx, o)
