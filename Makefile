@@ -56,7 +56,7 @@ bench: ## measure beside a plain directory and Litestream, into docs/benchmarks.
 	@CGO_ENABLED=1 $(GO) build -o $(BIN)/walback-bench ./cmd/walback-bench
 	@$(BIN)/walback-bench -o docs/benchmarks.md $(BENCHFLAGS)
 
-bench-history: ## measure what a month of history costs, into docs/benchmarks.md; BENCHFLAGS="-size 10GB -transactions 1000000 -interval 30s -in DIR"
+bench-history: ## measure what a month of history costs, into docs/benchmarks.md; BENCHFLAGS="-size 10GB -transactions 1000000 -scans 3 -restores 2 -limit 1h -in DIR" takes an hour and 45 GB
 	@.ci/need ca-certificates fuse3 gcc libc6-dev
 	@$(MAKE) --no-print-directory build $(BIN)/versitygw
 	@CGO_ENABLED=1 $(GO) build -o $(BIN) ./cmd/walback-bench ./cmd/walback-generate
