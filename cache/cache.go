@@ -26,7 +26,8 @@ const (
 )
 
 const (
-	// openPacks is how many packs are kept open that nobody may be using.
+	// openPacks is how many packs are kept open that nobody may be using, where
+	// DefaultMemory is used; they take memory besides.
 	openPacks = 1024
 	// spareMemory bounds, in bytes, the chunks kept in memory because the disk
 	// would not take them: enough for what is being read ahead.
@@ -112,8 +113,9 @@ func New(s generations.Store, sp *generations.Spool, o Options) (*Cache, error) 
 		return nil, err
 	}
 	var err error
-	if c.packs, err = lru.New[objectID, *pack.Reader](openPacks); err == nil {
-		c.objects, err = lru.New[objectID, *object](openPacks)
+	open := int(max(openPacks*min(o.Memory, DefaultMemory)/DefaultMemory, 1))
+	if c.packs, err = lru.New[objectID, *pack.Reader](open); err == nil {
+		c.objects, err = lru.New[objectID, *object](open)
 	}
 	if err != nil {
 		panic("cache: " + err.Error()) // only a size below one is refused

@@ -36,6 +36,7 @@ type mounted struct {
 	store   generations.Store
 	spool   *generations.Spool
 	cache   *cache.Cache
+	mapping *cache.Cache // what maps are made from, which is read once
 	shipper *generations.Shipper
 	live    *live.FS
 	history *history.FS
@@ -134,10 +135,13 @@ func (m *mounted) openStore(ctx context.Context) (err error) {
 	if m.cache, err = cache.New(m.store, m.spool, cache.Options{Dir: m.o.cacheDir, MaxBytes: m.o.cacheSize}); err != nil {
 		return err
 	}
+	if m.mapping, err = cache.New(m.store, nil, cache.Options{Dir: m.o.cacheDir, MaxBytes: m.o.cacheSize, Memory: mappingMemory}); err != nil {
+		return err
+	}
 	m.shipper = generations.NewShipper(m.store, m.spool, generations.ShipperOptions{
 		Interval: m.o.interval,
 		Logger:   m.logger,
-		Packs:    m.cache,
+		Packs:    m.mapping,
 		OnBroken: m.broken,
 
 		SpoolLimit: m.o.spoolLimit,
@@ -145,6 +149,10 @@ func (m *mounted) openStore(ctx context.Context) (err error) {
 	})
 	return nil
 }
+
+// mappingMemory is what the making of maps keeps decoded: the groups that one leaf
+// is made from. In the cache of the history mount it would soon have all of it.
+const mappingMemory = 16 << 20
 
 // againTimeout bounds how long a store is waited for that this directory has been
 // shipped to before.
@@ -341,8 +349,10 @@ func (m *mounted) release() error {
 	if m.shipper != nil {
 		errs = append(errs, m.shipper.Close())
 	}
-	if m.cache != nil {
-		errs = append(errs, m.cache.Close())
+	for _, c := range []*cache.Cache{m.cache, m.mapping} {
+		if c != nil {
+			errs = append(errs, c.Close())
+		}
 	}
 	if m.spool != nil {
 		errs = append(errs, m.spool.Close())
