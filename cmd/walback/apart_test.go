@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,7 +14,8 @@ import (
 )
 
 // TestCommitsApart tells commits apart by time, by path and by -timestamp: those
-// that are 5 ms apart, and those that follow each other as fast as they can.
+// that are 5 ms apart, and those that follow each other as fast as they can; again
+// after their segments have become one.
 func TestCommitsApart(t *testing.T) { inModes(t, testCommitsApart) }
 
 func testCommitsApart(t *testing.T, m mode) {
@@ -48,6 +50,31 @@ func testCommitsApart(t *testing.T, m mode) {
 		t.Error(err)
 	}
 	w.unmount()
+	w.restoresApart(done)
+	before := len(segmentsOf(w, "app.db"))
+	if _, err := w.run("compact", "-grace", "0s", w.store.String()); err != nil {
+		t.Fatal(err)
+	}
+	if after := len(segmentsOf(w, "app.db")); after >= before || after > 2 {
+		t.Errorf("%d segments, and %d after they were merged", before, after)
+	}
+	w.restoresApart(done)
+}
+
+// segmentsOf returns the lines that the program lists segments in.
+func segmentsOf(w *world, client string) []string {
+	w.t.Helper()
+	out, err := w.run("wal", "-json", w.url(client))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSpace(string(out)), "\n")
+}
+
+// restoresApart restores commits by the times at which they were done.
+func (w *world) restoresApart(done []wal.Time) {
+	t := w.t
+	t.Helper()
 	for i := 0; i < len(done); i += 1 + i/10*7 { // pairs, and more rarely those behind
 		for j := i; j < min(i+2, len(done)); j++ {
 			out := filepath.Join(t.TempDir(), "restored")
