@@ -65,6 +65,19 @@ func (w *Writer) isParent(g *lineage) bool {
 	return slices.ContainsFunc(w.lineages, func(l *lineage) bool { return w.parent(l) == g })
 }
 
+// parentStands makes sure that what g goes on from was not pruned. Asked when the
+// store has the manifest of g: from then on, nobody prunes it.
+func (w *Writer) parentStands(ctx context.Context, g *lineage) error {
+	if g.Parent == nil {
+		return nil
+	}
+	e, err := newestEdition(ctx, w.shipper.store, w.client, g.Parent.Generation)
+	if err != nil || e == nil || g.Parent.Txn >= e.Through || e.keeps(g.Parent.Txn) {
+		return err
+	}
+	return &conflictError{ours: true, what: fmt.Sprintf("transaction %d of generation %s, which it goes on from, was pruned", g.Parent.Txn, g.Parent.Generation)}
+}
+
 // proveNewest makes sure that no generation in the store comes after g: that
 // happens when the spool was lost and the clock is behind.
 func (w *Writer) proveNewest(ctx context.Context, g *lineage) error {

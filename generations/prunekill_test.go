@@ -287,3 +287,33 @@ func (m *memory) bytes() (n int64) {
 	}
 	return n
 }
+
+// A generation that would go on from a transaction that was pruned is given up: its
+// history would begin with what is not there.
+func TestForkOfWhatWasPruned(t *testing.T) {
+	m := newMemory()
+	r := newRigWith(t, m, t.TempDir(), generations.ShipperOptions{Interval: time.Microsecond, Merge: generations.MergeOptions{Off: true}})
+	w, d := r.open(), newDatabase(57, 512)
+	r.begin(w, d.base(false))
+	for range 9 {
+		r.ship(w, d, 1)
+	}
+	prune(t, m, policyOf(t, "daily 30d"), d.last.Time)
+	r.fork(w, d, 5)
+	if err := <-r.broken; !errors.Is(err, generations.ErrBroken) {
+		t.Fatalf("a fork of what was pruned is shipped: %v", err)
+	}
+	r.begin(w, d.base(false)) // as a mount does then
+	r.ship(w, d, 2)
+	tl, err := generations.OpenTimeline(t.Context(), client, m, nil, packs{m, nil})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := tl.At(t.Context(), generations.Latest(), d.last.Time)
+	if err != nil || plan.Txn != d.last {
+		t.Fatalf("the newest is %+v, %v", plan, err)
+	}
+	if got, err := (packs{m, nil}).read(t.Context(), plan); err != nil || !slices.Equal(got, d.history[len(d.history)-1].content) {
+		t.Fatalf("the newest is not what was committed, %v", err)
+	}
+}

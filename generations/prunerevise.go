@@ -64,6 +64,9 @@ func (p *Pruning) revise(ctx context.Context, l lookup, plan *PrunePlan, r *revi
 			return l, err
 		}
 	}
+	if err := p.unforked(ctx, plan); err != nil {
+		return l, err
+	}
 	if err := p.commit(ctx, &edition, e); err != nil {
 		return l, err
 	}
@@ -181,6 +184,21 @@ func (p *Pruning) chooseMaps(ctx context.Context, l lookup, r *revision, edition
 		s = now.listing.find(r.shelf.id)
 	}
 	return made, nil
+}
+
+// unforked makes sure that no generation has come that may go on from what plan
+// thins away: the error matches errOvertaken.
+func (p *Pruning) unforked(ctx context.Context, plan *PrunePlan) error {
+	known := plan.generations[len(plan.generations)-1].shelf.id
+	for name, err := range p.store.Dirs(ctx, clientPrefix(plan.Client)) {
+		if err != nil {
+			return err
+		}
+		if id, err := ParseID(name); err == nil && id > known {
+			return fmt.Errorf("%w: generation %s has begun", errOvertaken, id)
+		}
+	}
+	return nil
 }
 
 func (e *Edition) nameSnapshot(o Object) {

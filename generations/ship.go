@@ -22,6 +22,9 @@ func (w *Writer) shipManifest(ctx context.Context, g *lineage) error {
 	if errors.Is(err, ErrExists) {
 		err = w.sameManifest(ctx, g, o)
 	}
+	if err == nil {
+		err = w.parentStands(ctx, g)
+	}
 	if err != nil {
 		return err
 	}
