@@ -97,6 +97,7 @@ func (a *actor) kill() (said []answer) {
 	}
 	_ = a.cmd.Wait() // killed
 	a.stdin.Close()
+	a.orphans()
 	a.sessions = nil
 	return said
 }
@@ -106,6 +107,7 @@ func (a *actor) kill() (said []answer) {
 func (a *actor) ended() string {
 	a.stdin.Close()
 	err := a.cmd.Wait()
+	a.orphans()
 	a.sessions = nil
 	first, _, _ := strings.Cut(a.stderr.String(), "\n")
 	return fmt.Sprintf("%v: %s", err, first)

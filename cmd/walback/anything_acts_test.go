@@ -420,7 +420,6 @@ func (s *story) killIdle() {
 	}
 	if v != theDaemon && len(s.actors) > 0 {
 		a := pick(s.random, s.actors...)
-		a.orphans()
 		_ = a.kill() // it was not doing anything
 		s.gone(a)
 	}

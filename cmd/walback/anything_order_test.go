@@ -108,12 +108,12 @@ func (s *story) struck(v victim, d *subject, may ...digest) {
 // journals do not have these. It may be found at the next mount only.
 const rolledBack = "a hot journal may have been left"
 
-// orphans takes note of the transactions that a process leaves which is about to
-// be killed.
+// orphans takes note of the transactions that a process leaves when it ends.
 func (a *actor) orphans() {
 	for _, se := range a.sessions {
 		if se.writing && !se.on.wal {
 			se.on.due = append(se.on.due, rolledBack)
+			se.writing = false
 		}
 	}
 }
