@@ -82,7 +82,8 @@ func (u user) credential() *syscall.SysProcAttr {
 	for _, g := range u.groups {
 		groups = append(groups, uint32(g))
 	}
-	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(u.uid), Gid: uint32(u.gid), Groups: groups}, Pdeathsig: syscall.SIGKILL}
+	// No Pdeathsig: the kernel takes the thread for the parent, and as ends threads.
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(u.uid), Gid: uint32(u.gid), Groups: groups}}
 }
 
 // needRoot skips a test that becomes other users.
