@@ -136,6 +136,10 @@ func FuzzFiles(f *testing.F) {
 			"parent":{"generation":"0123456789abcdee","transaction":7},"manifest":true,"snapshot":1,"snapshot_bytes":9,"behind":1,
 			"segment":"c/generations/0123456789abcdef/wal/0000000002.wal",
 			"mark":{"Txn":{"ID":2,"Time":3,"Size":4,"Pages":1,"Checksum":18446744073709551615},"PageSize":4096,"Log":{"Salt1":1,"Sum":[1,2]}}}]}`),
+		(&Edition{
+			Format: 1, Pruning: 9, Pruned: 1_700_000_000_000_001, Policy: "hourly 30d", First: FirstTxn{1, 1_700_000_000_000_000}, Through: 40,
+			Kept: []KeptRun{{3, 3}, {7, 20}}, Segments: []string{"wal/0000000001-0000000040.0000000000000009.wal"}, Snapshots: []string{"snapshot/0000000002.snap"},
+		}).Encode(),
 		appendTime(appendTime(nil, 5, wal.TxnInfo{ID: 7, Time: 9, Checksum: 11}), 5, wal.TxnInfo{ID: 8, Time: 10}),
 	} {
 		f.Add(b, uint16(40), byte(1), uint16(100))
@@ -149,6 +153,7 @@ func FuzzFiles(f *testing.F) {
 			return b[:min(int(cut), len(b))]
 		}
 		fuzzManifest(t, b)
+		fuzzEdition(t, b)
 		fuzzTimes(t, b, int(cut)%50, damage)
 		fuzzState(t, b, damage)
 	})
@@ -194,6 +199,24 @@ func fuzzManifest(t *testing.T, b []byte) {
 	if !wal.ValidPageSize(m.PageSize) || m.File == "" || strings.Contains(m.File, "/") ||
 		m.Parent != nil && (m.Parent.Generation == 0 || m.Parent.Txn == 0) {
 		t.Fatalf("%+v", m)
+	}
+}
+
+// fuzzEdition: what is read is in order, and comes back as it is written.
+func fuzzEdition(t *testing.T, b []byte) {
+	e, err := ParseEdition(b)
+	if err != nil {
+		return
+	}
+	again, err := ParseEdition(e.Encode())
+	if err != nil || !bytes.Equal(again.Encode(), e.Encode()) {
+		t.Fatalf("%+v becomes %+v, %v", e, again, err)
+	}
+	for id := e.First.ID; id <= min(e.Through, e.First.ID+100); id++ {
+		kept := slices.ContainsFunc(e.Kept, func(r KeptRun) bool { return r.First <= id && id <= r.Last })
+		if e.keeps(id) != kept {
+			t.Fatalf("transaction %d is kept: %t, %+v", id, !kept, e)
+		}
 	}
 }
 

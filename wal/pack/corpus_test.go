@@ -125,6 +125,12 @@ func corpus(t *testing.T) map[string][]byte {
 		}
 		files[name] = b.Bytes()
 	}
+	var thinned bytes.Buffer
+	needed := func(id wal.TXID) bool { return id%3 == 0 || id == several.txns[11].ID }
+	if _, err := Thin(&thinned, testPlace, WriterOptions{}, 0, needed, open(t, files["several"], testPlace)); err != nil {
+		t.Fatal(err)
+	}
+	files["thinned"] = thinned.Bytes()
 	for _, o := range mappedCorpus(t) {
 		files[o.place.Name] = o.bytes
 	}
@@ -140,6 +146,9 @@ func describe(t *testing.T, r *Reader) string {
 	var b strings.Builder
 	i := r.Info()
 	fmt.Fprintf(&b, "kind %d, pages of %d bytes, fuzzy %t, shrinks %t\n", i.Kind, i.PageSize, i.Fuzzy, i.Shrinks)
+	if i.Thinned {
+		fmt.Fprintln(&b, "thinned")
+	}
 	fmt.Fprintf(&b, "%d transactions, %d to %d\n", i.Txns, i.First.ID, i.Last.ID)
 	fmt.Fprintf(&b, "%d versions of pages %d to %d\n", i.Versions, i.MinPgno, i.MaxPgno)
 	fmt.Fprintf(&b, "log %+v\n", i.Mark.Log)
