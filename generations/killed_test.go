@@ -136,12 +136,12 @@ func TestKilledAnywhere(t *testing.T) {
 	if err := errors.Join(shipper.Flush(t.Context()), shipper.Close(), spool.Close()); err != nil {
 		t.Fatal(err)
 	}
-	last := wantEvery(t, store)
+	last := wantEvery(t, store, false) // on a busy machine none gets as far as a map
 	if last < saved {
 		t.Errorf("transaction %d was saved; the last one is %d", saved, last)
 	}
 	compact(t, store)
-	wantEvery(t, store)
+	wantEvery(t, store, true)
 }
 
 // patientFor is how often a victim saves at most before it is killed whatever is
@@ -202,7 +202,7 @@ func hasAll(line, words string) bool {
 
 // wantEvery compares every transaction that s has with what the victims committed,
 // and returns the last one.
-func wantEvery(t *testing.T, s generations.Store) wal.TXID {
+func wantEvery(t *testing.T, s generations.Store, mapped bool) wal.TXID {
 	t.Helper()
 	p := &keptPacks{packs: packs{s, nil}, readers: make(map[generations.Object]*pack.Reader)}
 	tl, err := generations.OpenTimeline(t.Context(), client, s, nil, p)
@@ -213,7 +213,7 @@ func wantEvery(t *testing.T, s generations.Store) wal.TXID {
 	if err != nil || len(gens) != 1 {
 		t.Fatalf("%d generations, %v", len(gens), err)
 	}
-	if gens[0].Snapshots < 2 {
+	if mapped && gens[0].Snapshots < 2 {
 		t.Error("no map was made")
 	}
 	d := newDatabase(victimSeed, 512)

@@ -114,6 +114,7 @@ func mount(dir string, o Options, start func(root string) (watcher, error)) (*FS
 		return nil, errors.Join(err, t.close())
 	}
 	root := &node{tree: t}
+	defer close(t.decided)
 	server, err := fs.Mount(dir, root, fs.Options{
 		Kind:            fs.Live,
 		Name:            o.Name,

